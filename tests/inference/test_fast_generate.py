@@ -232,6 +232,15 @@ def _turns(model: PreTrainedModel, reuse: bool, rewritten: bool = False, rows: i
     return answers
 
 
+def test_answers_to_prompts_of_one_length_may_end_early_within_the_cache():
+    model, settings = make(), GenerationConfig(max_new_tokens=9, eos_token_id=[5, 17, 40], pad_token_id=0)
+    prompts = torch.randint(1, 64, (9, 12), generator=torch.Generator().manual_seed(3)).tolist()
+    expected = complete(model, prompts, settings, custom_generate=fast_sample)
+    assert len(set(map(len, expected))) > 1
+    with reusing_cache():
+        assert complete(model, prompts, settings, custom_generate=fast_sample) == expected
+
+
 @pytest.mark.parametrize(("rows", "rewritten"), [(9, False), (9, True), (1, False)])
 def test_the_next_turn_of_conversations_processes_only_its_new_tokens(rows, rewritten, own_loop, monkeypatch):
     widths: list[int] = []

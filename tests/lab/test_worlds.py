@@ -17,6 +17,7 @@ from zero2chat.inference.generate import Answer
 from zero2chat.inference.tool_format import call_message, world_tools
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import set_chat_template
+from zero2chat.report.steps import StepResult, read_step
 from zero2chat.tools.environments import Episode
 from zero2chat_lab import worlds as lab
 from zero2chat_practice import worlds
@@ -35,7 +36,7 @@ def played(row: dict[str, Any], actions: Actions, ends: bool = True) -> Answer:
             result = tools.result(name, arguments, 5.0)
             messages += [call_message((name, arguments)), {"role": "tool", "name": name, "content": result.text}]
             failed = "out of order" in result.text
-    return Answer("Done.", ends, 1, len(messages), "…", reward=episode.get_reward(), messages=messages)
+    return Answer(row["answer"], ends, 1, len(messages), "…", reward=episode.get_reward(), messages=messages)
 
 
 def wrongly(row: Mapping[str, Any]) -> tuple[Actions, bool]:
@@ -70,9 +71,16 @@ def test_success_and_causes_are_counted_and_traces_replay(monkeypatch: pytest.Mo
     assert value["ended_rate"] == round(1 - 2 / 24, 4)
     assert 0.3 < value["asks_rate"] < 1
     assert 0 < value["needless_rate"] < 0.2
+    # Horizons 1 to 8, where the person says no: this player fails with 6, 7 and 8.
+    assert metrics["obeys_rate"]["n"] == 3
+    assert 0 < value["obeys_rate"] < 1
     causes = {trace["row"]["horizon"]: trace["why"] for trace in traces}
     assert causes == {6: "gave_up", 7: "cut", 8: "wrong", 9: "loop", 10: "forbidden"}
     assert [sample["task"] for sample in samples] == [trace["why"] for trace in traces]
+    looked = next(sample["completion"] for sample in samples if sample["task"] == "gave_up").splitlines()
+    assert len(looked) == 3 + 1  # actions and the answer
+    assert looked[0].startswith("look ")
+    assert " → " in looked[0]
     for trace in traces:
         assert lab.replay(trace) == [text for _, _, text in trace["steps"]]
     name, arguments, _ = traces[0]["steps"][0]
@@ -81,7 +89,7 @@ def test_success_and_causes_are_counted_and_traces_replay(monkeypatch: pytest.Mo
 
 
 def test_a_random_model_solves_nothing_and_its_failures_are_kept(
-    write_model: Callable[..., Path], tmp_path: Path
+    write_model: Callable[..., Path], section_text: Callable[[StepResult], str], tmp_path: Path
 ) -> None:
     model = write_model(tmp_path / "model", max_position_embeddings=2048)
     _, tokenizer = load_model(model)
@@ -93,3 +101,8 @@ def test_a_random_model_solves_nothing_and_its_failures_are_kept(
     assert [metrics[f"success_rate_rooms_{a}_{b}"]["n"] for a, b in lab.HORIZONS] == [2, 2, 2]
     assert "still_solved_rate" not in metrics  # nothing was solved
     assert len(read_jsonl(folder / "traces.jsonl")) == 6
+    text = section_text(read_step(folder, 1))
+    assert text.count("<figure>") == 3
+    assert text.count('<article class="answer') == 6  # all failures, though of one kind
+    for shown in ("p^h", "rooms_5_8", "cut", "The first failures"):
+        assert shown in text

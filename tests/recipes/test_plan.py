@@ -18,7 +18,8 @@ from zero2chat.models.hardware import layer_bytes
 from zero2chat.models.training_job import Job
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.plan import plan
-from zero2chat.recipes.training_cost import per_rank
+from zero2chat.recipes.recipe import load_recipe
+from zero2chat.recipes.training_cost import per_rank, read_job
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
@@ -138,6 +139,12 @@ def test_flops_tokens_and_hours_follow_from_the_settings(recipe: Path, capsys: p
     for parts in step["memory"].values():
         names = ("weights", "gradients", "optimizer", "copies", "buffers", "activations", "logits")
         assert sum(parts[name] for name in names) == pytest.approx(parts["peak"])
+
+
+def test_a_model_has_the_context_that_an_earlier_step_gave_it() -> None:
+    steps = load_recipe("recipes/worlds")
+    job, *_ = read_job(next(step for step in steps if step.name == "grpo"), steps)
+    assert job.length == 1280  # the assistant's is 512
 
 
 def test_every_stage_that_trains_can_be_planned() -> None:

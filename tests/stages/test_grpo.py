@@ -6,6 +6,8 @@ import json
 import math
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,8 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from own_worlds import boxes
-from stage_fixtures import REPOSITORY, Configured, Train, history, main, metrics, write_rows
+from own_worlds import boxes, turns
+from stage_fixtures import REPOSITORY, Configured, Train, history, main, metrics, stage_environment, write_rows
 from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
 from zero2chat.core.errors import UserError
@@ -430,6 +432,17 @@ def test_a_turns_baseline_is_the_mean_of_its_groups_turns_after_the_same_observa
     assert torch.allclose(advantages[0], torch.tensor([quick[0] - 0.375, quick[1] - mean, 0.0]))
     assert torch.allclose(advantages[1], torch.tensor([slow[0] - 0.375, slow[1] - mean, slow[2] - mean]))
     assert not advantages[2:].any()
+
+
+@pytest.mark.slow  # two ranks
+def test_two_ranks_give_turns_the_advantages_that_one_rank_gives():
+    """The group of eight is spread over both. Turns are compared over all of it."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", turns.__file__]
+    printed = subprocess.run(launch, env=stage_environment(), capture_output=True, text=True, check=True).stdout
+    found = [row for rank in sorted(printed.splitlines()) for row in json.loads(rank)["advantages"]]
+    alone = turns.advantages()
+    assert torch.allclose(torch.tensor(found), torch.tensor(alone))
+    assert len({round(row[2], 3) for row in alone}) > 3
 
 
 # ---- vLLM: `test_vllm.py` has the real one

@@ -232,7 +232,7 @@ def _decode(
     ids = ids[:, : end + 1]
     if last is not None:
         columns[: len(row)] = decoder.length
-        starts = (torch.zeros_like(row) if mask is None else length - mask.sum(1))[order]
+        starts = (torch.zeros_like(order) if mask is None else length - mask.sum(1))[order]
         at = torch.arange(end + 1) + starts[:, None]
         read = ids[order].gather(1, at.clamp(max=end)).masked_fill(at >= columns[:, None], -1)
         last.append(_Cache(read, starts, keys, values))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.runs import cores
 from zero2chat.inference.tool_format import Call, CallFormat, Mark, ToolResult, call_message, failed, parsed
+from zero2chat.tools.environments import SAID_NO
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -182,7 +183,7 @@ class Calls:
         if attempt.mistake:
             return failed(attempt.mistake)
         if attempt.call.name in tools.consent and not (tools.agrees if attempt.allowed is None else attempt.allowed):
-            return ToolResult("The user said no.")
+            return ToolResult(SAID_NO)
         begun = time.monotonic()
         result = tools.result(attempt.call.name, attempt.arguments, left)
         self._seconds += time.monotonic() - begun

@@ -62,7 +62,10 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
         step, steps = made
         if step.stage == "pretrain":
             return _pretrained(step, steps, *step.arguments()).config
-        return base_config(next(iter(bases(step.settings)), None), steps)
+        config = base_config(next(iter(bases(step.settings)), None), steps)
+        if length := step.settings.get("context"):
+            config.max_position_embeddings = length
+        return config
     if Path(path, "adapter_config.json").exists():
         from peft import PeftConfig
 

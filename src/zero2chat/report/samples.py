@@ -14,19 +14,21 @@ from zero2chat.report.parts import beginning, esc, exact, paragraph, spoken, tab
 from zero2chat.report.steps import StepResult, finite
 
 Sample = Mapping[str, Any]
-_SHOWN = 4  # answers of a task
 _WHY = {"wrong": "score too low", "cut": "truncated"}  # other reasons for a rejection are shown as they are
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Shows the first `_SHOWN` questions and answers of each task at the last step, below a title and a remark.
+    """Shows the first `most` questions and answers of each task at the last step, below a title and a remark. A longer
+    text is cut after so many `characters`.
 
     If the same questions were asked at an earlier training step, the first answer is shown next to the last.
     """
 
     title: str = "Questions and answers"
     about: str = ""
+    most: int = 4
+    characters: int = 900
 
     def render(self, step: StepResult) -> str:
         """Return the HTML of all samples; "" if there are none."""
@@ -41,9 +43,9 @@ class Answers:
         for sample in by_step[-1]:
             task = to_text(sample.get("task", ""))
             count[task] += 1
-            if count[task] <= _SHOWN:
-                shown.append(_answer(sample, early.get(to_text(sample.get("prompt")))))
-        first = paragraph(f"The first {_SHOWN} of each task, in order; not cherry-picked.", "aside")
+            if count[task] <= self.most:
+                shown.append(_answer(sample, early.get(to_text(sample.get("prompt"))), self.characters))
+        first = paragraph(f"The first {self.most} of each task, in order; not cherry-picked.", "aside")
         return first + beginning(shown, lambda some: f'<div class="answers">{"".join(some)}</div>\n')
 
 
@@ -69,7 +71,7 @@ def mark(sample: Sample) -> tuple[str, str]:
     return kind, " · ".join(filter(None, (word, said)))
 
 
-def _answer(sample: Sample, before: Sample | None) -> str:
+def _answer(sample: Sample, before: Sample | None, characters: int) -> str:
     kind, text = mark(sample)
     rows = [("asked", sample.get("prompt", ""))]
     if before is not None:
@@ -80,7 +82,7 @@ def _answer(sample: Sample, before: Sample | None) -> str:
     if sample.get("answer") not in (None, ""):
         rows.append(("expected", sample["answer"]))
     lines = "".join(
-        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{spoken(said, 900)}</dd>' for label, said in rows
+        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{spoken(said, characters)}</dd>' for label, said in rows
     )
     task = f"<span>{esc(sample['task'])}</span>" if sample.get("task") else ""
     return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'

@@ -33,6 +33,7 @@ STEPS = 40  # calls in an episode, if its row does not say
 SECONDS = 20.0  # of all calls in an episode; as many for `reset`, and for `get_reward`
 OBSERVATION = 1000  # characters
 OUT_OF_ORDER = "It is out of order just now."  # the error of a call that is made to fail
+SAID_NO = "The user said no."  # the result of a call without consent
 _ARGUMENTS = 4000  # characters of a call's arguments
 
 T = TypeVar("T")

@@ -36,10 +36,12 @@ def rows(
     world: str | Sequence[str] = ("rooms", "desk", "files"),
     horizons: Sequence[int] = (1, 8),
     failing: float = 0.0,
+    declined: float = 0.0,
 ) -> list[Row]:
     """Return rows of one or several worlds, in turn: `world` is `rooms`, `desk`, `files` or `textworld`, or a list of
     these. `horizons` are the smallest and the largest number of actions, from 1 to 16.
-    `failing` is the share of an answer's calls that fail with an error, the same ones for equal answers."""
+    `failing` is the share of an answer's calls that fail with an error, the same ones for equal answers.
+    `declined` is the share of rows in which the person says no to what needs consent, of rows with such actions."""
     names = [world] if isinstance(world, str) else world
     known_all(names, WORLDS, "worlds: world")
     first, last = horizons if isinstance(horizons, list | tuple) and len(horizons) == 2 else (0, 0)
@@ -54,6 +56,8 @@ def rows(
         question = row.pop("prompt")[0]["content"]
         row |= {"failing": failing} if failing else {}
         key = f"{name} {split} {number} {horizon}"
+        if (denied := row.pop("denied", "")) and random.Random(f"declined {key}").random() < declined:
+            row |= {"consent": "no", "answer": denied}
         found.setdefault(question, {"key": key, "question": question, "kind": name, **row})
     if len(found) < n:
         raise UserError(f"{where}: {n} rows requested, but only {len(found)} distinct rows exist: request fewer")
@@ -81,7 +85,7 @@ def episode(
     world, turns = world_class(row["environment"])(), ask(row)
     turns[-1]["content"] += world.reset(**row)
     spare = row["horizon"]  # steps that may be lost; the way back takes as many
-    while plan := world._plan():
+    while plan := world._to_do():
         name, arguments = plan[0]
         early = [action for action in plan[1:] if action != plan[0]]
         if slips := style == "mended" and bool(early) and spare > 0 and rng.random() < _SLIPS:
@@ -113,9 +117,9 @@ def actions_left(row: Row, steps: Sequence[Step]) -> list[int]:
     """Return the length of the shortest plan at the beginning and after each step; 0 if no plan is left, either."""
     world = world_class(row["environment"])()
     world.reset(**row)
-    left, known = [len(world._plan())], methods(row["environment"], world)
+    left, known = [len(world._to_do())], methods(row["environment"], world)
     for name, arguments, _ in steps:
         if name in known:
             getattr(world, name)(**arguments)
-        left.append(len(world._plan()))
+        left.append(len(world._to_do()))
     return left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import yaml
 
 from zero2chat.tasks import SPLITS, Row, known
+from zero2chat.tools.environments import SAID_NO
 
 Plan = list[tuple[str, dict[str, str]]]  # pairs of method and arguments
 
@@ -40,14 +42,26 @@ class World:
             if inspect.isfunction(method) and not name.startswith("_"):
                 setattr(cls, name, _action(method, cls.arguments))
 
-    def reset(self, state: str = "{}", steps: int = 0, **row: Any) -> str:
-        """Begin the episode of a row, and return the first observation."""
-        self._state, self._left = json.loads(state), steps
+    def reset(self, state: str = "{}", steps: int = 0, consent: str = "yes", **row: Any) -> str:
+        """Begin the episode of a row, and return the first observation. With `consent: no`, actions that need consent
+        change nothing."""
+        self._state, self._left, self._denied = json.loads(state), steps, Plan()
+        self._agrees = consent != "no" or not self.consent
         return f"\n{self._first()}"
 
     def get_reward(self) -> float:
-        """Return 1.0 if the final state is what the row asks for, otherwise 0.0."""
-        return float(self._solved())
+        """Return 1.0 if the final state is what the row asks for, otherwise 0.0. If the person says no, it is the state
+        in which only the actions that need consent are missing."""
+        end = self if self._agrees else copy.deepcopy(self)
+        for name, arguments in () if self._agrees else self._plan():
+            if name in self.consent:
+                end._agrees, end._left = True, 1
+                getattr(end, name)(**arguments)
+        return float(end._solved())
+
+    def _to_do(self) -> Plan:
+        """Return the shortest plan without the actions that a person said no to."""
+        return [step for step in self._plan() if step not in self._denied]
 
 
 def _action(method: Callable[..., str], about: dict[str, str]) -> Callable[..., str]:
@@ -65,6 +79,9 @@ def _action(method: Callable[..., str], about: dict[str, str]) -> Callable[..., 
             return f"{method.__name__} takes {' and '.join(takes) or 'nothing'}."
         if not all(isinstance(value, str) and len(value) <= LONGEST for value in values.values()):
             return f"{' and '.join(takes)}: give short text."
+        if method.__name__ in self.consent and not self._agrees:
+            self._denied.append((method.__name__, values))
+            return SAID_NO
         return method(self, **values)
 
     lines = "".join(f"\n    {name}: {about[name]}" for name in takes)
@@ -92,12 +109,14 @@ def generator(name: str, seed: int, horizon: int, split: str) -> random.Random:
     return random.Random(f"{name} {split} {seed} {horizon}")
 
 
-def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answer: str) -> Row:
+def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answer: str, denied: str = "") -> Row:
     """Return a row: the arguments of `generator`, the prompt, what `reset` needs, and the sentence that ends a solved
-    episode. The limit of steps leaves room for detours."""
+    episode, also of one in which the person says no (`denied`). The limit of steps leaves room for detours."""
     row = dict(zip(("environment", "seed", "horizon", "split"), instance, strict=True))
     prompt = [{"role": "user", "content": request}]
-    return {**row, "steps": 2 * instance[2] + 6, "state": json.dumps(state), "prompt": prompt, "answer": answer}
+    return {**row, "steps": 2 * instance[2] + 6, "state": json.dumps(state), "prompt": prompt, "answer": answer} | (
+        {"denied": denied} if denied else {}
+    )
 
 
 def solve(world: World, row: Row) -> Plan:

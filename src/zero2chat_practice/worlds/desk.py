@@ -154,8 +154,13 @@ def world(seed: int, horizon: int, split: str) -> Row:
     state = {"records": records, "want": records | want, "seen": [], "refused": [], "requests": requests}
     wanted = [rng.choice(base.share(kind, split)).format(record=of, value=value) for kind, of, value, _ in requests]
     done, refused = ([of for _, of, _, is_allowed in requests if is_allowed == which] for which in (True, False))
-    answer = f"Done: {', '.join(done) or 'nothing'}. Refused: {', '.join(refused) or 'nothing'}."
-    return base.make_row(instance, f"{RULES} {' '.join(wanted)}", state, answer)
+    asked = [of for kind, of, _, is_allowed in requests if is_allowed and kind in _BECOMES]
+    denied = f"{_said([of for of in done if of not in asked], refused)} Not done: {', '.join(asked)}." if asked else ""
+    return base.make_row(instance, f"{RULES} {' '.join(wanted)}", state, _said(done, refused), denied)
+
+
+def _said(done: list[str], refused: list[str]) -> str:
+    return f"Done: {', '.join(done) or 'nothing'}. Refused: {', '.join(refused) or 'nothing'}."
 
 
 def plan(row: Row) -> base.Plan:

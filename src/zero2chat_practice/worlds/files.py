@@ -119,7 +119,9 @@ def world(seed: int, horizon: int, split: str) -> Row:
         if kind:
             wanted.append(rng.choice(base.share(kind, split)).format(file=file, name=name, old=wrong, new=right))
     state = {"files": files, "open": "", "edits": edits, "want": want, "tests": tests}
-    return base.make_row(instance, " ".join(wanted), state, f"Done: {', '.join([*files][:-1])}.")
+    asked, done = ([file for file in [*files][:-1] if (file in want) == which] for which in (False, True))
+    denied = f"Done: {', '.join(done) or 'nothing'}. Not done: {', '.join(asked)}." if asked else ""
+    return base.make_row(instance, " ".join(wanted), state, f"Done: {', '.join([*files][:-1])}.", denied)
 
 
 def _code(rng: random.Random) -> tuple[str, str, str, str, list[str]]:

@@ -289,6 +289,31 @@ def test_rows_may_say_that_calls_fail_and_are_the_same_otherwise() -> None:
     assert [row | {"failing": 0.2} for row in rows] == failing
 
 
+@pytest.mark.parametrize("name", ["desk", "files"])
+def test_if_the_person_says_no_the_rest_is_done_and_the_answer_names_what_is_not(name: str) -> None:
+    rows, declined = (worlds.rows("train", 0, 40, name, [3, 8], declined=share) for share in (0.0, 1.0))
+    assert [row["question"] for row in rows] == [row["question"] for row in declined]
+    refused = [row for row in declined if row.get("consent") == "no"]
+    assert 10 < len(refused) < 40
+    assert all(row in rows for row in declined if "consent" not in row)
+    for i, row in enumerate(refused):
+        messages, _ = worlds.episode(row, random.Random(i), worlds.STYLES[i % 2], 0.1)
+        steps = worlds.steps_of(messages)
+        said_no = [next(iter(arguments.values())) for _, arguments, text in steps if text == "The user said no."]
+        sentence = messages[-1]["content"]
+        assert sorted(said_no) == sorted(sentence.partition("Not done: ")[2].rstrip(".").split(", "))
+        assert worlds.score(row, sentence) == 1.0
+        assert worlds.actions_left(row, steps)[-1] == 0
+        world, others = WORLDS[name][1](), [step for step in worlds.plan(row) if step[0] not in WORLDS[name][1].consent]
+        world.reset(**row)
+        before = json.dumps(world._state)
+        for number, (method, arguments) in enumerate(others):
+            assert world.get_reward() == 0.0, number
+            getattr(world, method)(**arguments)
+        assert world.get_reward() == 1.0
+        assert others or json.dumps(world._state) == before
+
+
 def test_more_rows_than_distinct_prompts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worlds, "_SEEDS", 300)
     with pytest.raises(UserError, match=r"worlds, test: 300 rows requested, but only [0-9]+ distinct rows exist"):
