@@ -81,7 +81,10 @@ def _listing(tokens: list[Token]) -> Node:
 
 def _item(tokens: list[Token]) -> Node:
     if len(tokens) > 2 and tokens[0].kind == "text" and tokens[1].value == ":":
-        return ("label", tokens[0].value.strip(), _value(tokens[2:]))
+        inner = _item(tokens[2:])
+        if inner[0] in ("label", "within") or (inner[0] == "equals" and inner[1] != (True, "")):
+            raise Unreadable("a relation after a name")
+        return ("label", tokens[0].value.strip(), inner)
     parts, signs = _split(tokens, *_SIGNS, *_UNKNOWN)
     if not signs:
         return _value(tokens)
@@ -111,7 +114,9 @@ def _equation(parts: list[list[Token]]) -> Node:
         left = Expression(parts[0]).whole()
     except Unreadable:
         if name is None:
-            raise
+            left = _value(parts[0])  # (6+15) handshakes
+            if left[0] != "quantity" or variables(left):
+                raise
     values = tuple(map(_value, parts[1:]))
     if left and not variables(left):  # 2 + 3 = 5
         return ("equals", (True, ""), None, (left, *values))
