@@ -50,8 +50,9 @@ _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, bu
 # Content that may have a label: no option, no list, no relation.
 _SINGLE = re.compile(r"(?!\(?[A-Za-z]+\)?\Z|\\text|.*\\(?:leq?|geq?|neq?|in)\b)[^,=<>]*")
 _CLOSING = re.compile(
-    r"(?:,? ?and we are done|,? ?as (?:required|desired)|(?:left )?(?:in (?:total|all)|altogether)|left|is the (?:final )?answer)?"
-    r"(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?(?: ?(?:I hope it is correct|Done|QED)\.?)?"
+    r"(?:,? ?and we are done|,? ?as (?:required|desired)|(?:left )?(?:in (?:total|all)|altogether)|left"
+    r"|is the (?:final )?answer)?(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?"
+    r"(?: ?(?:I hope it is correct|Done|QED)\.?)?"
 )
 _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
 _WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")

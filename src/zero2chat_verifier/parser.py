@@ -107,8 +107,10 @@ def _equation(parts: list[list[Token]]) -> Node:
     if len(parts) == 2 and _name(parts[1]) and all(token.kind == "number" or token.value in "+-" for token in parts[0]):
         parts = parts[::-1]  # 3 = x
     name = _name(parts[0])
-    if len(parts) == 2 and len(parts[0]) == 1 and parts[0][0].kind == "text":
-        return ("label", parts[0][0].value.strip(), _value(parts[1]))
+    if len(parts[0]) == 1 and parts[0][0].kind == "text":  # Area = 2 * 3 = 6
+        values = tuple(map(_value, parts[1:]))
+        value = values[0] if len(values) == 1 else ("equals", (True, ""), None, values)
+        return ("label", parts[0][0].value.strip(), value)
     left = None
     try:
         left = Expression(parts[0]).whole()

@@ -1,7 +1,7 @@
 """The sentence that holds an answer: a closed grammar of leads such as "Therefore, the sum of the roots is".
 
-Words that change a value are endless, so the words that may lead to an answer are listed instead (`words.txt`). Only what
-a quantity is about, as after "the number of", has other words.
+Words that change a value are endless, so those that may lead to an answer are listed instead (`words.txt`). Only what a
+quantity is about, as after "the number of", has other words.
 """
 
 from __future__ import annotations
@@ -34,24 +34,30 @@ _EXACT = frozenset({"final", "correct", "required", "desired"})
 _DETERMINERS = frozenset({"the", "our", "this", "these", "all", "a", "an"})
 _FORMULA, _AMOUNT = r"\$[^$]{1,200}\$", r"\\?\$?\d+(?:[.,]\d+)*%?(?![\w-])"
 _TOKEN = re.compile(
-    rf"({_FORMULA}|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*|(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?|\([a-z]+\)|[,:=])\s*"
+    rf"({_FORMULA}|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*"
+    r"|(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?|\([a-z]+\)|[,:=])\s*"
 )
 _IS = frozenset({"is", "are", "was", "were", "equals", "equal", "becomes", "has", "will be", "=", ":"})
-_TO = re.compile(r"(?:comes|amounts|(?:is|are) equal|simplif(?:y|ies)|evaluates|reduces) to|(?:is|are) given by")
+_TO = re.compile(
+    r"(?:comes|amounts|(?:is|are) equal|simplif(?:y|ies)|evaluates|reduces) to|(?:is|are) given by"
+    r"|(?:can be|is|are) (?:written|expressed|simplified|represented) (?:as|to)"
+)
 _ADVERBS = frozenset({"then", "therefore", "thus", "hence", "exactly", "now", "indeed", "simply"})
 _WE_GET = re.compile(r"(?:we|i) (?:get|have|find|obtain|conclude|see|know|arrive at)")
 _IT_IS = re.compile(r"(?:it|this|that|which|there) (?:is|are|was|were|will be|gives|equals|yields)(?: us)?")
 _WHO = re.compile(r"(?:will |can )?(needs? to [a-z]+|[a-z]+)(?: (?:a total of|him|her|them))?")
+_SOMEBODY = frozenset({"he", "she", "they", "it", "we", "you", "i"})
 _NAME = re.compile(r"[a-zA-Z]|[A-Z]{1,6}|" + _FORMULA)
 _WORDS = "|".join(word.replace("*", "[a-z]*").replace("_", " ") for word in WORDS["tail"])
 _CHANGING = re.compile(
     rf"(?i)\b(?:{_WORDS})\b|n['’]t\b|\\(?:l?not|neg|b?cancel)"
     r"|\b(?:\w*(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|teen|tie|dred|sand|lion)ths?|third) of\b"
     rf"|\b(?:{'|'.join(NUMBERS)}|[\d.,]+) (?:(?!a\b)[a-z]\b|\$|of\b)"
-    r"|\b(?:in|as) (?!(?:the|a|an|each|which|that|both|our|all|this|these|total|order)\b|(?-i:[A-Z])|\$)[a-z]+\b"
+    r"|\b(?:in|as) (?!(?:the|an?|each|which|that|both|our|all|this|these|total|order|simplest|lowest|standard|terms)\b"
+    r"|(?-i:[A-Z])|\$)[a-z]+\b(?!-)"
 )
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
-_COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,})")
+_COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,}|(?<=\bin )\w\w)")
 
 
 _ENDS = re.compile(
@@ -87,7 +93,7 @@ def led(sentence: str) -> Lead | None:
 
 
 def idle(sentence: str) -> bool:
-    """Whether an earlier sentence leaves the answer as it is: with mathematics it is not read, else its words are known."""
+    """Whether an earlier sentence is plain: one with mathematics is not read, others have only listed words."""
     words = re.findall(r"[A-Za-z’']+|…", sentence)
     return bool(re.search(r"[\d$\\=]", sentence)) or all(
         word.lower() in _STEPS or word.lower() in _OPENINGS for word in words
@@ -119,7 +125,7 @@ def _opened(tokens: list[str]) -> list[str] | None:
         if marked and all(word in _EXACT or word == "the" for word in low[: marked - 1]):
             return _opened(tokens[marked + 1 :]) if len(tokens) > marked + 1 else []
         comma = next((i for i, token in enumerate(tokens) if token == ","), 0)
-        if phrase and not (low[phrase : phrase + 1] in (["is"], ["of"])):
+        if phrase and low[phrase : phrase + 1] not in (["is"], ["of"]):
             tokens = tokens[phrase + (low[phrase : phrase + 1] in ([","], [":"])) :]
         elif comma and (
             all(word in _STEPS or not word[0].isalpha() for word in low[:comma])
@@ -189,7 +195,7 @@ def _quantity(words: list[str], verb: str) -> Lead | None:
 def _plain(noun: str, tail: list[str]) -> bool:
     """Whether what a noun is about does not change the value."""
     text = " ".join(tail)
-    if _CHANGING.search(text):
+    if _CHANGING.search(re.sub(r"\bin (\w+)", lambda found: "" if known(found[1]) else found[0], text)):
         return False
     for i, word in enumerate(tail):
         if word in ("is", "are", "was", "were", "=", ":") and not _CLAUSE.intersection(tail[:i]):
@@ -199,12 +205,8 @@ def _plain(noun: str, tail: list[str]) -> bool:
         while inner and inner[0].lower() in _DETERMINERS:
             inner = inner[1:]
         at = 0
-        while at < len(inner) and (
-            _noun(inner[at])
-            or inner[at] in _QUALITIES
-            or (at == 0 and not inner[at][0].isalpha())
-            or _NAME.fullmatch(inner[at])
-        ):
+        listed = [_noun(word) or word in _QUALITIES or _NAME.fullmatch(word) for word in inner]
+        while at < len(inner) and (listed[at] or (at == 0 and not inner[at][0].isalpha())):
             at += 1
         return at > 0 and (at == len(inner) or inner[at] in _LINKS)
     return True
@@ -213,14 +215,9 @@ def _plain(noun: str, tail: list[str]) -> bool:
 def _acts(words: list[str]) -> bool:
     """Whether somebody has, gets or spends the answer: "Maria has", "the farmer sells"."""
     low = [word.lower() for word in words]
-    size = 2 if low[:1] in (["the"], ["each"]) else 1
-    if low[:3] == ["each", "of", "them"]:
-        size = 3
-    elif size == 2 and not counted(" ".join(low[1:2])):
-        return False
-    elif size == 1 and not (
-        re.fullmatch(r"[A-Z][a-z]+", words[0]) or low[0] in ("he", "she", "they", "it", "we", "you", "i")
-    ):
+    size = 3 if low[:3] == ["each", "of", "them"] else 2 if low[:1] in (["the"], ["each"]) else 1
+    somebody = low[0] in _SOMEBODY or re.fullmatch(r"[A-Z][a-z]+", words[0])
+    if (size == 2 and not counted(" ".join(low[1:2]))) or (size == 1 and not somebody):
         return False
     verb = _WHO.fullmatch(" ".join(low[size:]))
     return verb is not None and not _CHANGING.search(words[0]) and (verb[1] in _VERBS or verb[1].startswith("need"))
