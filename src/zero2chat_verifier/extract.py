@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led
+from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, trails
 from zero2chat_verifier.units import counted, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
@@ -200,11 +200,16 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
             power = found[2] or "" if n == found[1].count(" ") + 1 else ""
             follows = rest[found.start(1) + len(" ".join(words)) + len(power) :]
             measured = counted(" ".join(words)) or words in (["degrees"], ["percent"])
-            if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows):
+            if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
                 unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
                 break
     lead, chain = _led(prose), _chain(formula)
-    if lead is None or chain is None or not _closes(rest) or (several and lead.noun != "answer"):
+    if (
+        lead is None
+        or chain is None
+        or not _closes(rest, bool(unit) or boxed[:2] == "\\$")
+        or (several and lead.noun != "answer")
+    ):
         return _beside(boxed)
     (label, _, counts), (name, sign, numeric) = lead, chain
     if counts and named and not unit and _NUMBER.fullmatch(boxed):
@@ -267,9 +272,10 @@ def _led(prose: str) -> Lead | None:
     return led(sentence)
 
 
-def _closes(after: str) -> bool:
-    """Whether the text after an answer, or after the unit behind it, only ends the sentence."""
-    return len(after) < LONGEST and _CLOSING.fullmatch(" ".join(after.replace("**", "").split())) is not None
+def _closes(after: str, measured: bool = False) -> bool:
+    """Whether the text after an answer only ends the sentence. After a unit, it may also say where or when."""
+    rest = " ".join(after.replace("**", "").split()) if len(after) < LONGEST else "…"
+    return _CLOSING.fullmatch(rest) is not None or (measured and len(rest) < _NEAR and trails(rest))
 
 
 def unmarked_answer(text: str) -> str | None:

@@ -56,6 +56,7 @@ _CHANGING = re.compile(
     r"|\b(?:in|as) (?!(?:the|an?|each|which|that|both|our|all|this|these|total|order|simplest|lowest|standard|terms)\b"
     r"|(?-i:[A-Z])|\$)[a-z]+\b(?!-)"
 )
+_PLACES = frozenset({"in", "at", "on", "for", "of", "to"})
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
 _COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,}|(?<=\bin )\w\w)")
 
@@ -98,6 +99,12 @@ def idle(sentence: str) -> bool:
     return bool(re.search(r"[\d$\\=]", sentence)) or all(
         word.lower() in _STEPS or word.lower() in _OPENINGS for word in words
     )
+
+
+def trails(after: str) -> bool:
+    """Whether a text after an answer and its unit only says where, when or what for: "in April and May"."""
+    words = _tokens(after.removesuffix(".")) or [""]
+    return words[0].lower() in _PLACES and len(words) > 1 and _plain("", words) and not {"each", *",:="} & set(words)
 
 
 def ends(sentence: str) -> list[int]:
