@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.units import WORDS, counted, known, scale
+from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, trails
+from zero2chat_verifier.units import counted, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
 _LONGEST_PROSE = 3000  # characters at the end of a text that are searched for an unmarked answer
@@ -30,89 +31,29 @@ _MATHS_END = re.compile(r" ?(?:\\text\{ ?\. ?\}|[.,])?(?: ?\\(?:q?quad|blacksqua
 _UNIT = re.compile(r"\s*([A-Za-z/]+(?: [A-Za-z]+){0,2})(\^\{?[23]\}?)?")
 # The part of a plain line that belongs to a formula: no words, but perhaps single letters.
 _FORMULA = re.compile(r"(?:(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+|[^A-Za-z$:])*\Z")
-_PLAIN = ("answer", "result", "solution", "solutions", "root", "roots", "value", "values", "option", "choice")
-_KINDS = (*_PLAIN, "statement", "range", "domain", "interval", "set", "equation", "expression")
-_EXACT = ("final", "correct", "required", "desired")
-
-
-def _any(*lists: str) -> str:
-    """Return a pattern for the words of lists in `words.txt`, with `*` for any letters and `_` for a space."""
-    words = "|".join(word for name in lists for word in WORDS[name])
-    return rf"(?<!\\)\b(?:{words.replace('*', '[a-z]*').replace('_', ' ')})\b"
-
-
-_STATED = (
-    r"(?:(?:so|thus|hence|therefore|then|finally|now|we (?:see|find|conclude) that)\b,?\s*)*"
-    rf"(?:(?:(?:the|our|my|all)\s+)?(?P<noun>(?:(?:{'|'.join(_EXACT)}|minimum|maximum|total)\s+)*"
-    rf"(?:{'|'.join((*_KINDS, *WORDS['labels']))}))(?:\s+of\s+(?:the\s+|all\s+)?(?P<of>[a-z]+|\$[^$\n]{{1,20}}\$)"
-    r"|\s+to\s+(?:the|this|our)\s+(?:problem|question))?"
-    r"(?:\s+(?:is|are|is therefore|equals|is equal to|simplifies to)\b\s*:?|\s*[:=])"
-    r"|we\s+(?:get|have|find|obtain|conclude)\b(?:\s+that\b)?:?|(?:it|this|that)\s+(?:is|gives|equals|yields)\b:?"
-    r"|there\s+(?:is|are)\b(?:\s+exactly\b)?"
-    r"|(?:he|she|they|it|we|you)\s+(?:has|have|had|earns?|pays?|needs?|spends?|makes?|takes?|sells?|buys?|eats?)\b)"
-)
-_LEAD = re.compile(rf"(?i)(?:{_STATED}|(?:so|thus|hence|therefore|then|finally),?)?\s*")
-_STATEMENT = re.compile(rf"(?i)(?<![^\s$(]){_STATED}\s*(?=\S)")
 _HEADING = re.compile(r"(?i)#*\s*(?:(?:final )?answer:?|<answer>)?\Z")
 # A sentence ends here; but not with "e.g." or "cf.". A colon ends none, and neither does a line with words.
 _END = re.compile(
     r"```\s*\n|(?:\\\]|\$\$)(?:\s*\n\s*)?(?=[A-Z])|[\d)}]\s*[.,]?\s*(?:\\\]|\$\$)(?=\s)|\n\s*\n(?=\s*[A-Z])|\n[^A-Za-z\n…]*[\d)}](?=\n)"
     r"|(?<=[\w)\]}$])(?<!\bcf)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!?;][\"')$]*(?=\s)"
 )
-# What may not end the line before `####`, as that line leads on.
-_UNFINISHED = re.compile(r"(?i)\b(?:not|never|no|is|are|that|than|of)\b|n't|…|[^\w.%)$}>:\s]\s*\Z")
-# "integers greater than 10 that are not prime", in "the number of integers … is": what a noun is about may have words
-# that would change an answer.
-_BOUND = re.compile(
-    r"(?i)\b(?<=\w )(?:of|that|such|in|for|with|from|when|where|between|which|who|on)\b"
-    r"(.*?\w+ \w+(?<!\bof)(?<!\bor)(?<!\band)(?<!\bthan)(?<!\bnot))(?=,? (?:is|are|was|were|equals)\Z)"
+# The line before `####` ends a sentence.
+_FINISHED = re.compile(
+    r"(?i)(?<!\bnot)(?<!\bnever)(?<!\bno)(?<!\bis)(?<!\bare)(?<!\bthat)(?<!\bthan)(?<!\bof)(?<!n't)(?<![^\w.%)$}>\s])\Z"
 )
-_DESCRIBING = re.compile(rf"(?i){_any('describing')}")
-_DOUBTED = re.compile(rf"(?i){_any('doubts')}")
-_CHANGED = re.compile(
-    rf"(?i){_any('doubts', 'changing')}|n['’]t\b|(?-i:\bmay\b)|\\(?:l?not|neg|b?cancel)"
-    r"|(?-i:\bIn) \w+s(?: of \w+)?,|[\d$}]\)? of (?:the|it|th\w+|our)\b"
-)
-_WORD, _AMOUNT = r"(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?", r"\\?\$?\d[\d.,]*%?"
-# Words, computed numbers and formulas between dollar signs. They may not end with a number, a letter, or a word that
-# joins the answer to what stands before it, but for `_LEADS_ON`.
-_PLAIN_PROSE = re.compile(
-    rf"(?:(?:{_WORD}|\([a-z]+\)|\$[^$]{{1,80}}\$|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*)[,:]?(?: |\Z))*+\Z"
-)
+_TITLE = re.compile(r"(?i)(?:\A|\n)\s*(?:#+ [^\n]*|(?:#+ )?step \d+[:.][^\n]*|(?:final )?answer:?|conclusion:?)\n")
+_MARKS = re.compile(r"\^\{?\\circ\}?|°|\\?\$|\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\\?%")
 _BULLET = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•])\s+(?=[A-Za-z])")
-_SO = re.compile(
-    r"(?i)(.*), (?:(?=(?:so|thus|hence|therefore|we (?:see|find|conclude) that) )|and (?=the (?:final )?answer ))"
-)
-_LAST = re.compile(rf"(?i){_any('last', 'numbers')}[,:]?\Z|\b(?!a\b)[a-z][,:]?\Z|[^a-z,: ][,:]?\Z|can be\Z")
-_LEADS_ON = re.compile(
-    r"(?i)(?:(?:equal|equivalent|comes|amounts|simplif\w+|evaluat\w+|reduc\w+) to|given by|(?:written|expressed) as"
-    rf"|arrive at|\ban? (?:[a-z]+ )?(?:{'|'.join(WORDS['labels'])}) of)\Z"
-)
-_VERB = re.compile(
-    r"(?i)\b(?:is|are|was|were|equals|indeed|ha(?:s|ve|d)|gets?|yields?|gives?|makes?|that|total of|so|thus):?\Z"
-    rf"|{_LEADS_ON.pattern[4:]}"
-)
 _NUMBER = re.compile(r"(?:\\[dt]?frac|\\sqrt|\\pi|[\d.,{}+/ -])*")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z(])")  # a variable, and no function
 _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, but not f(2)
 # Content that may have a label: no option, no list, no relation.
 _SINGLE = re.compile(r"(?!\(?[A-Za-z]+\)?\Z|\\text|.*\\(?:leq?|geq?|neq?|in)\b)[^,=<>]*")
-_ANSWER = re.compile(r"(?i)\b(?:answer|result)s?\b")
-_VALUE = "\\text{value}: "  # a name that no reference has
-_NAMED = re.compile(
-    rf"(?i)\b({'|'.join(WORDS['labels'])})\b|\$([^$]+)\$|\b([b-hj-z]|least|[a-z]+est|first|last|other)\b"
-)
-_COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,})")
-_CHANGED_AFTER = re.compile(rf"(?i){_any('after', 'numbers')}|\b(?!a\b)[a-z]\b")
-_SAYS = rf"(?:{_WORD}|\$(?:\(?[a-zA-Z](?:, ?[a-zA-Z])*\)?|[a-z]\([a-z]\))\$)"
 _CLOSING = re.compile(
-    r"(?:,? ?and we are done|,? ?as (?:required|desired)|in (?:total|all)|is the (?:final )?answer"
-    rf"|(?P<said>{_SAYS}(?:,? {_SAYS})*+))?"
-    r"(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?(?: ?(?:I hope it is correct|Done|QED)\.?)?"
+    r"(?:,? ?and we are done|,? ?as (?:required|desired)|(?:left )?(?:in (?:total|all)|altogether)|left"
+    r"|is the (?:final )?answer)?(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?"
+    r"(?: ?(?:I hope it is correct|Done|QED)\.?)?"
 )
-# What the words after an answer, and those after the noun that it counts, begin with.
-_FREE = re.compile(r"(?:for|(?:in|at)(?! \$)|altogether|left|total)\b")
-_COUNTING = re.compile(r"(?:of|from|to|that|who|each|together|during|on|remaining|old)\b|\$\(")
 _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
 _WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")
 # "The final answer is 5." after a box counts in its place.
@@ -163,9 +104,9 @@ def final_answer(text: str, named: bool = True) -> str | None:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
     line, _, own = _before(text, mark).rpartition("\n")
-    led: bool = not _UNFINISHED.search(_END.split(f"{line.rstrip()}\n")[-1])
-    led = led and (not line.rstrip().endswith(":") or _led(line) is not None)
-    return answer.strip() if not own.strip() and led and _closes(after) else _beside(answer)
+    line = line.rstrip()
+    said = idle(_END.split(line)[-1]) if _FINISHED.search(line) else _led(line) is not None
+    return answer.strip() if not own.strip() and said and _closes(after) else _beside(answer)
 
 
 def _before(text: str, at: int) -> str:
@@ -262,16 +203,24 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
             if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
                 unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
                 break
-    led, chain = _led(prose, True, bool(unit) or boxed.startswith("\\$")), _chain(formula)
-    if led is None or chain is None or not _closes(rest, bool(unit)) or (several and led[1] != "answer"):
+    lead, chain = _led(prose), _chain(formula)
+    if (
+        lead is None
+        or chain is None
+        or not _closes(rest, bool(unit) or boxed[:2] == "\\$")
+        or (several and lead.noun != "answer")
+    ):
         return _beside(boxed)
-    (label, _, counts), (name, sign, numeric) = led, chain
+    (label, _, counts), (name, sign, numeric) = lead, chain
     if counts and named and not unit and _NUMBER.fullmatch(boxed):
         unit = f"\\text{{ {counts}}}"
-    numeric = numeric or bool(name and not _LETTER.search(name))  # f(1)+f(2)
-    if (numeric and (label or unit or not named)) or (_COMPUTED.search(name) and not named):
-        name, label = "", label or _VALUE  # "the sum is 1+2="
-    label = label if named and not name and _SINGLE.fullmatch(boxed) else ""
+    if (not named and (numeric or _COMPUTED.search(name))) or (
+        not numeric and (label or unit) and name and not _LETTER.search(name)  # f(1)+f(2)
+    ):
+        name, label = "", label or VALUE
+    label = label if named and (numeric or not name) and _SINGLE.fullmatch(boxed) else ""
+    if numeric and name:  # "the sum is 1+2=" has to be true
+        label, name = label or VALUE, _with_marks(name, f"{boxed}{unit}")
     if sign or unit:
         boxed = f"{sign}{boxed if re.fullmatch(r'[A-Za-z0-9.]+', boxed) else f'({boxed})'}{unit}"
     return f"{label}{name}{boxed}"
@@ -296,61 +245,37 @@ def _chain(formula: str) -> tuple[str, str, bool] | None:
     return f"{name}=", shown, bool(numeric)
 
 
+def _with_marks(name: str, answer: str) -> str:
+    """Return a computation such as `9*2=` with the unit of the answer that it gives."""
+    if re.search(r"\\[a-z]{3}(?![a-z])", name):  # \\sin 15^\\circ
+        return name
+    bare, marks = _MARKS.sub("", name.rstrip("= ")), _MARKS.findall(answer)
+    if not marks or ("%" in marks[0] and "%" not in name):
+        return f"{bare}="
+    return f"{marks[0]}({bare})=" if "$" in marks[0] else f"({bare}){marks[0]}="
+
+
 def _balanced(formula: str) -> bool:
     """Whether each bracket of a formula is closed in it."""
     return all(formula.count(left) == formula.count(right) for left, right in ("()", "[]", "{}"))
 
 
-def _led(prose: str, plain: bool = False, counted_after: bool = False) -> tuple[str, str, str] | None:
-    """Return the name that a sentence gives to its answer, its noun, and what it counts; None if it may not lead to an
-    answer. `plain`: whether any plain sentence may; it ends with a verb such as "is" unless a unit follows the answer.
-
-    "The area is" gives `\\text{area}:`, "the value of x is" gives `x=`, and "we get" gives no name."""
+def _led(prose: str) -> Lead | None:
+    """Return what the last sentence of a text says of the answer after it; None if it may change that answer."""
     start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
-    sentence = " ".join(_BULLET.sub("", prose[at:]).split())
-    if _DOUBTED.search(prose[start:at]) or _CHANGED.search(_BOUND.sub(_described, sentence)):
+    sentence = " ".join(_BULLET.sub("", _TITLE.sub("", prose[at:])).split())
+    if not idle(prose[start:at]):
         return None
-    counts = ([""] + [word for of, word in _COUNTED.findall(sentence) if known(word) or (of and counted(word))])[-1]
-    if plain and (said := _SO.match(sentence)) and _PLAIN_PROSE.match(said[1]):
-        sentence = sentence[said.end() :]
-    sentence = re.sub(r"(?i)\A(?:final )?answer(?::| (?=the )) *(?=\S)", "", sentence)
-    lead = _LEAD.fullmatch(sentence)
-    if lead is None and _HEADING.match(sentence):
-        return "", "answer", ""
-    noun = " ".join(word for word in ((lead and lead["noun"]) or "").lower().split() if word not in _EXACT)
-    of = (lead and lead["of"]) or ""
-    if lead and (len(of) == 1 or of[:1] == "$") and noun == "value":
-        return f"{of.strip('$')}=", noun, ""
-    if lead and (not of or ((counted(of) or of == "expression") and noun not in _PLAIN[:3])):
-        label = " ".join(word for word in noun.split() if word not in _KINDS)
-        return f"\\text{{{label}}}: " if label else "", noun, counts
-    equals = sentence.endswith("=")
-    sentence = sentence.rstrip("= ")
-    joined = re.search(r"[\d$\\]", sentence) if equals else not _LEADS_ON.search(sentence) and _LAST.search(sentence)
-    if not (equals or counted_after or not sentence or _VERB.search(sentence)):
-        return None
-    if not plain or joined or not _PLAIN_PROSE.match(sentence) or _ANSWER.search(sentence):
-        return None
-    named = list(dict.fromkeys(_NAMED.findall(sentence)))
-    labels = " ".join(word.lower() for word, _, _ in named if word)
-    letter = "".join(named[0][1:]) if len(named) == 1 else ""
-    label = f"\\text{{{labels}}}: " if labels else f"{letter}=" if len(letter) == 1 else _VALUE
-    return label if named or equals else "", "", counts
+    if _HEADING.match(sentence):
+        alone = sentence or "\n" in prose[at:] or "\n" in prose[start:at][-3:] or not prose[:at].strip(" \n")
+        return Lead(noun="answer") if alone else None
+    return led(sentence)
 
 
-def _described(match: re.Match[str]) -> str:
-    """Return what a noun is about without the words that may describe it."""
-    return _DESCRIBING.sub("", match[0])
-
-
-def _closes(after: str, noun: bool = False) -> bool:
-    """Whether the text after an answer, or after the noun that it counts, leaves the answer as it is."""
-    closing = _CLOSING.fullmatch(" ".join(after.replace("**", "").split())) if len(after) < LONGEST else None
-    said = (closing and closing["said"]) or ""
-    starts = not said or _FREE.match(said) or (noun and _COUNTING.match(said))
-    if closing is None or not starts or (not noun and any(map(known, re.findall(r"\w{3,}", said)))):
-        return False
-    return not (_CHANGED.search(said) or _CHANGED_AFTER.search(re.sub(r"\$[^$]*\$", "", said)))
+def _closes(after: str, measured: bool = False) -> bool:
+    """Whether the text after an answer only ends the sentence. After a unit, it may also say where or when."""
+    rest = " ".join(after.replace("**", "").split()) if len(after) < LONGEST else "…"
+    return _CLOSING.fullmatch(rest) is not None or (measured and len(rest) < _NEAR and trails(rest))
 
 
 def unmarked_answer(text: str) -> str | None:
@@ -362,14 +287,14 @@ def unmarked_answer(text: str) -> str | None:
     if any(name in text for name in (*_BOXES, "####")):
         return None  # a box that is not closed
     tail = _HOPED.sub("", _before(text, len(text))[:1] + text[-_LONGEST_PROSE:].replace("**", ""))
-    found = list(_STATEMENT.finditer(tail))
-    listed = len(found) > 1 and "\n" not in text and all(one[0].rstrip()[-1] == ":" for one in found)
-    for statement in found[-1:] if not listed else ():  # Minimum: 1, Maximum: 3
-        answer, *after = re.split(r"\.(?=\s|\Z)|\n", tail[statement.end() :], maxsplit=1)
-        said = _led(_before(tail, statement.end()))
-        if said is None or not _closes(" ".join(after)):
-            return _beside(answer)
-        return f"{said[0]}{answer.strip()}"
+    at = ([0] + [end.end() for end in _END.finditer(f"{tail.rstrip(' .')} ")])[-1]
+    last, stated = tail[at:].strip(), _led(f"{tail[:at]} We get") is not None
+    for end in ends(last) if len(last) < _NEAR else ():
+        said, answer = led(" ".join(last[:end].split())), last[end:].strip().removesuffix(".")
+        if said and answer and (said.noun or last[end - 1] != "="):
+            if not stated:
+                return _beside(answer)
+            return f"{said.name}{answer}" if not re.search(r"[A-Za-z]{3,}:", answer) else text
     if len(text) > LONGEST:
         return text
     before, _, last = text.rpartition("\n")

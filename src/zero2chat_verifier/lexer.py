@@ -66,7 +66,7 @@ _SAME = {
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
     "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lbrace": "\\{", "rbrace": "\\}",
     "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "colon": ":",
-    "land": "and", "lor": "or", "rightarrow": "to", "boldsymbol": "mathbf", "bm": "mathbf",
+    "lor": "or", "rightarrow": "to", "boldsymbol": "mathbf", "bm": "mathbf",
     "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty",
 }  # fmt: skip
 FUNCTIONS = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "ln", "log", "exp"})

@@ -81,7 +81,10 @@ def _listing(tokens: list[Token]) -> Node:
 
 def _item(tokens: list[Token]) -> Node:
     if len(tokens) > 2 and tokens[0].kind == "text" and tokens[1].value == ":":
-        return ("label", tokens[0].value.strip(), _value(tokens[2:]))
+        inner = _item(tokens[2:])
+        if inner[0] in ("label", "within") or (inner[0] == "equals" and inner[1] != (True, "")):
+            raise Unreadable("a relation after a name")
+        return ("label", tokens[0].value.strip(), inner)
     parts, signs = _split(tokens, *_SIGNS, *_UNKNOWN)
     if not signs:
         return _value(tokens)
@@ -104,14 +107,18 @@ def _equation(parts: list[list[Token]]) -> Node:
     if len(parts) == 2 and _name(parts[1]) and all(token.kind == "number" or token.value in "+-" for token in parts[0]):
         parts = parts[::-1]  # 3 = x
     name = _name(parts[0])
-    if len(parts) == 2 and len(parts[0]) == 1 and parts[0][0].kind == "text":
-        return ("label", parts[0][0].value.strip(), _value(parts[1]))
+    if len(parts[0]) == 1 and parts[0][0].kind == "text":  # Area = 2 * 3 = 6
+        values = tuple(map(_value, parts[1:]))
+        value = values[0] if len(values) == 1 else ("equals", (True, ""), None, values)
+        return ("label", parts[0][0].value.strip(), value)
     left = None
     try:
         left = Expression(parts[0]).whole()
     except Unreadable:
         if name is None:
-            raise
+            left = _value(parts[0])  # (6+15) handshakes
+            if left[0] != "quantity" or variables(left):
+                raise
     values = tuple(map(_value, parts[1:]))
     if left and not variables(left):  # 2 + 3 = 5
         return ("equals", (True, ""), None, (left, *values))

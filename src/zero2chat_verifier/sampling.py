@@ -55,7 +55,10 @@ class ValueComparison:
         """Whether both have the same value at each point, or both lack a value there."""
         if gold == answer:
             return True
+        written = gold, answer
         gold, answer = self._named(gold), self._named(answer)
+        if (gold, answer) != written and not all(self._values(*written, False)):
+            return False  # x\sqrt{x-x}/\sqrt{x-x} has a value nowhere
         closed = not (variables(gold) or variables(answer))
         agreed = 0
         for values in self._values(gold, answer, closed):
@@ -113,17 +116,22 @@ class ValueComparison:
         """Yield both values at each point, with the difference up to which they are equal; None if only one side has a
         value. Points where both lack a value, or where numbers get very large, are skipped."""
         rational = closed or _is_rational((gold, answer))
+        hidden, seen = set[tuple[bool, ...]](), set[tuple[bool, ...]]()
         for point in [{}] if closed else _points(gold, answer, self._seed, rational):
             try:
                 gold_value, answer_value, margin = self._at(gold, answer, point, closed or rational)
             except TooLarge:
                 if closed or rational or self._work > _MOST_WORK:
                     raise
+                hidden.add(tuple(value > 0 for value in point.values()))
                 continue
+            seen.add(tuple(value > 0 for value in point.values()))
             if gold_value is not None and answer_value is not None:
                 yield gold_value, answer_value, margin
             elif gold_value is not None or answer_value is not None:
                 yield None
+        if hidden - seen:
+            raise Undecided("too large for all values of these signs, as e^{10^9(|x|-x)}")
 
     def _at(self, gold: Node, answer: Node, point: Point, exactly: bool) -> tuple[Any, Any, Any]:
         if self._work > _MOST_WORK:

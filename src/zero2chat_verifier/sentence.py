@@ -1,0 +1,230 @@
+"""The sentence that holds an answer: a closed grammar of leads such as "Therefore, the sum of the roots is".
+
+Words that change a value are endless, so those that may lead to an answer are listed instead (`words.txt`). Only what a
+quantity is about, as after "the number of", has other words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from zero2chat_verifier.units import NUMBERS, WORDS, counted, known
+
+
+class Lead(NamedTuple):
+    """What a sentence says about its answer: `\\text{area}:` or `x=`, its noun, and what it counts."""
+
+    name: str = ""
+    noun: str = ""
+    counts: str = ""
+
+
+VALUE = "\\text{value}: "  # a name that no reference has
+
+
+def _set(name: str) -> frozenset[str]:
+    return frozenset(word.replace("_", " ") for word in WORDS[name])
+
+
+_LABELS, _OPENINGS, _STEPS, _QUALITIES, _VERBS = map(_set, ("labels", "openings", "steps", "qualities", "verbs"))
+_PLAIN, _KINDS, _LINKS = map(_set, ("plain", "kinds", "links"))
+_NOUNS = _LABELS | _PLAIN | _KINDS | _set("titles")
+_EXACT = frozenset({"final", "correct", "required", "desired"})
+_DETERMINERS = frozenset({"the", "our", "this", "these", "all", "a", "an"})
+_FORMULA, _AMOUNT = r"\$[^$]{1,200}\$", r"\\?\$?\d+(?:[.,]\d+)*%?(?![\w-])"
+_TOKEN = re.compile(
+    rf"({_FORMULA}|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*"
+    r"|(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?|\([a-z]+\)|[,:=])\s*"
+)
+_IS = frozenset({"is", "are", "was", "were", "equals", "equal", "becomes", "has", "will be", "=", ":"})
+_TO = re.compile(
+    r"(?:comes|amounts|(?:is|are) equal|simplif(?:y|ies)|evaluates|reduces) to|(?:is|are) given by"
+    r"|(?:can be|is|are) (?:written|expressed|simplified|represented) (?:as|to)"
+)
+_ADVERBS = frozenset({"then", "therefore", "thus", "hence", "exactly", "now", "indeed", "simply"})
+_WE_GET = re.compile(r"(?:we|i) (?:get|have|find|obtain|conclude|see|know|arrive at)")
+_IT_IS = re.compile(r"(?:it|this|that|which|there) (?:is|are|was|were|will be|gives|equals|yields)(?: us)?")
+_WHO = re.compile(r"(?:will |can )?(needs? to [a-z]+|[a-z]+)(?: (?:a total of|him|her|them))?")
+_SOMEBODY = frozenset({"he", "she", "they", "it", "we", "you", "i"})
+_NAME = re.compile(r"[a-zA-Z]|[A-Z]{1,6}|" + _FORMULA)
+_WORDS = "|".join(word.replace("*", "[a-z]*").replace("_", " ") for word in WORDS["tail"])
+_CHANGING = re.compile(
+    rf"(?i)\b(?:{_WORDS})\b|n['’]t\b|\\(?:l?not|neg|b?cancel)"
+    r"|\b(?:\w*(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|teen|tie|dred|sand|lion)ths?|third) of\b"
+    rf"|\b(?:{'|'.join(NUMBERS)}|[\d.,]+) (?:(?!a\b)[a-z]\b|\$|of\b)"
+    r"|\b(?:in|as) (?!(?:the|an?|each|which|that|both|our|all|this|these|total|order|simplest|lowest|standard|terms)\b"
+    r"|(?-i:[A-Z])|\$)[a-z]+\b(?!-)"
+)
+_PLACES = frozenset({"in", "at", "on", "for", "of", "to"})
+_CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
+_COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,}|(?<=\bin )\w\w)")
+
+
+_ENDS = re.compile(
+    rf"\b(?:{'|'.join(_IS - {'=', ':'} | _VERBS)}|get|find|obtain|that|to|by|gives|yields|exactly)\b:?|[:=]"
+)
+
+
+def led(sentence: str) -> Lead | None:
+    """Return what a sentence says of the answer that follows it; None if it may not lead to an answer."""
+    tokens = _tokens(sentence)
+    rest = None if tokens is None else _opened(tokens)
+    if rest is None:
+        return None
+    answers = bool(tokens) and [word.lower() for word in (tokens or ()) if word != ":"][-1:] == ["answer"]
+    if not rest:
+        return Lead(noun="answer" if answers else "")
+    colon = rest[-1] == ":" and len(rest) > 2
+    rest = rest[:-1] if colon and " ".join(rest[-2:-1]).lower() in _IS | {"that", "get", "have", *_ADVERBS} else rest
+    while rest and rest[-1].lower() in _ADVERBS:
+        rest = rest[:-1]
+    said = " ".join(rest)
+    low = said.lower().removesuffix(" that")
+    if _WE_GET.fullmatch(low) or _IT_IS.fullmatch(low):
+        return Lead()
+    if (verb := _TO.search(low)) and verb.end() == len(low):
+        subject = said[: verb.start()].split(" ")
+    elif rest[-1].lower() in _IS or low.endswith("will be"):
+        subject = rest[: -2 if low.endswith("will be") else -1]
+    else:
+        subject = []
+    lead = _quantity(_tokens(" ".join(subject)) or [], rest[-1]) if subject else None
+    return lead or (Lead() if _acts(rest) else None)
+
+
+def idle(sentence: str) -> bool:
+    """Whether an earlier sentence is plain: one with mathematics is not read, others have only listed words."""
+    words = re.findall(r"[A-Za-z’']+|…", sentence)
+    return bool(re.search(r"[\d$\\=]", sentence)) or all(
+        word.lower() in _STEPS or word.lower() in _OPENINGS for word in words
+    )
+
+
+def trails(after: str) -> bool:
+    """Whether a text after an answer and its unit only says where, when or what for: "in April and May"."""
+    words = _tokens(after.removesuffix(".")) or [""]
+    return words[0].lower() in _PLACES and len(words) > 1 and _plain("", words) and not {"each", *",:="} & set(words)
+
+
+def ends(sentence: str) -> list[int]:
+    """Return the places of a sentence where a lead may end, the last one first."""
+    return [match.end() for match in _ENDS.finditer(sentence)][:-9:-1]
+
+
+def _tokens(sentence: str) -> list[str] | None:
+    found, at = [], 0
+    while at < len(sentence):
+        match = _TOKEN.match(sentence, at)
+        if match is None:
+            return None
+        found.append(match[1].strip())
+        at = match.end()
+    return found
+
+
+def _opened(tokens: list[str]) -> list[str] | None:
+    """Return the tokens after words such as "so" and clauses such as "adding 2 and 3,"."""
+    while tokens:
+        low = [token.lower() for token in tokens]
+        phrase = next((n for n in (4, 3, 2, 1) if " ".join(low[:n]) in _OPENINGS and len(low) >= n), 0)
+        marked = next((n for n in (3, 2, 1) if low[n - 1 : n + 1] == ["answer", ":"] and len(low) > n), 0)
+        if marked and all(word in _EXACT or word == "the" for word in low[: marked - 1]):
+            return _opened(tokens[marked + 1 :]) if len(tokens) > marked + 1 else []
+        comma = next((i for i, token in enumerate(tokens) if token == ","), 0)
+        if phrase and low[phrase : phrase + 1] not in (["is"], ["of"]):
+            tokens = tokens[phrase + (low[phrase : phrase + 1] in ([","], [":"])) :]
+        elif comma and (
+            all(word in _STEPS or not word[0].isalpha() for word in low[:comma])
+            or (
+                low[comma + 1 : comma + 2] in (["so"], ["thus"], ["hence"], ["therefore"])
+                and idle(" ".join(tokens[:comma]))
+            )
+        ):
+            tokens = tokens[comma + 1 :]
+        elif low in (["final", "answer"], ["answer"], ["the", "answer"], ["the", "final", "answer"]):
+            return []
+        else:
+            return tokens
+    return tokens
+
+
+def _noun(word: str) -> str:
+    """Return a listed noun in the singular, or ""."""
+    low = word.lower()
+    return low if low in _NOUNS else low.removesuffix("s") if low.removesuffix("s") in _NOUNS else ""
+
+
+def _quantity(words: list[str], verb: str) -> Lead | None:
+    """Read the subject of "is": a letter, or a noun of the list with what it is about."""
+    if len(words) == 1 and _NAME.fullmatch(words[0]) and words[0].lower() != "a":
+        return Lead(f"{words[0].strip('$')}=") if verb != ":" else None
+    while words and (words[0].lower() in _DETERMINERS or re.fullmatch(r"[A-Z][a-z]+['’]s", words[0])):
+        if _CHANGING.search(words[0]):
+            return None
+        words = words[1:]
+    at = 0
+    while at < len(words) and (_noun(words[at]) or words[at].lower() in _QUALITIES):
+        at += 1
+    phrase, tail = [word.lower() for word in words[:at]], words[at:]
+    noun = _noun(phrase[-1]) if phrase else ""
+    if (
+        not noun
+        or (verb == ":" and noun not in _LABELS | _PLAIN | _KINDS)
+        or (noun in _PLAIN and tail[:1] and tail[0][0] in "$(")
+    ):
+        return None
+    named = tail[:1] if tail and (_NAME.fullmatch(tail[0]) or tail[0][0] == "(") else []
+    tail = tail[len(named) :]
+    if tail and not (tail[0].lower() in _LINKS and len(tail) > 1 and _plain(noun, tail)):
+        return None
+    phrase = [word for word in phrase if word not in _EXACT]
+    if len(named) == 1 and noun == "angle":
+        return Lead(f"\\angle {named[0].strip('$')}=", noun)
+    if (
+        noun == "value"
+        and phrase == ["value"]
+        and tail[:1] == ["of"]
+        and len(tail) == 2
+        and re.search(r"(?<!\\)\b[A-Za-z]\b", tail[1])
+    ):
+        return Lead(f"{tail[1].strip('$')}=", noun)
+    labels = " ".join(_noun(word) or word for word in phrase if (_noun(word) or word) in _LABELS)
+    labels = " ".join(word for word in labels.split() if word not in _PLAIN) or ""
+    simple = not named and noun in _PLAIN | _KINDS and phrase in ([phrase[-1]], [])
+    if not labels and noun == "answer":
+        return Lead("", "answer")
+    text = " ".join((*phrase, *tail))
+    counts = [word for of, word in _COUNTED.findall(text) if known(word) or (of and counted(word))][-1:]
+    return Lead(f"\\text{{{labels}}}: " if labels else "" if simple else VALUE, noun, "".join(counts))
+
+
+def _plain(noun: str, tail: list[str]) -> bool:
+    """Whether what a noun is about does not change the value."""
+    text = " ".join(tail)
+    if _CHANGING.search(re.sub(r"\bin (\w+)", lambda found: "" if known(found[1]) else found[0], text)):
+        return False
+    for i, word in enumerate(tail):
+        if word in ("is", "are", "was", "were", "=", ":") and not _CLAUSE.intersection(tail[:i]):
+            return False
+    if noun in _PLAIN and tail[0] == "of":  # "the value of ten x"
+        inner = tail[1:]
+        while inner and inner[0].lower() in _DETERMINERS:
+            inner = inner[1:]
+        at = 0
+        listed = [_noun(word) or word in _QUALITIES or _NAME.fullmatch(word) for word in inner]
+        while at < len(inner) and (listed[at] or (at == 0 and not inner[at][0].isalpha())):
+            at += 1
+        return at > 0 and (at == len(inner) or inner[at] in _LINKS)
+    return True
+
+
+def _acts(words: list[str]) -> bool:
+    """Whether somebody has, gets or spends the answer: "Maria has", "the farmer sells"."""
+    low = [word.lower() for word in words]
+    size = 3 if low[:3] == ["each", "of", "them"] else 2 if low[:1] in (["the"], ["each"]) else 1
+    somebody = low[0] in _SOMEBODY or re.fullmatch(r"[A-Z][a-z]+", words[0])
+    if (size == 2 and not counted(" ".join(low[1:2]))) or (size == 1 and not somebody):
+        return False
+    verb = _WHO.fullmatch(" ".join(low[size:]))
+    return verb is not None and not _CHANGING.search(words[0]) and (verb[1] in _VERBS or verb[1].startswith("need"))
