@@ -87,8 +87,8 @@ def measure(args: WorldsArguments, load: Load) -> Result:
     rate("ended_rate", [one.given.stopped and bool(one.given.content.strip()) for one in played])
     denied = list[Played]()
     for name in args.worlds:
-        some = load_rows(args.split, args.seed, 2 * args.n, world=name, horizons=[1, 8], declined=1.0)
-        if refused := [row for row in some if row.get("consent")]:
+        asked = load_rows(args.split, args.seed, 2 * args.n, world=name, horizons=[1, 8], declined=1.0)
+        if refused := [row for row in asked if row.get("consent")]:
             denied += play(refused[: max(args.n // 2, 1)])
     pairs = [(_asked(one.row, worlds.plan(one.row)), _asked(one.row, one.steps)) for one in [*played, *denied]]
     rate("obeys_rate", [_obeys(one, *pair) for one, pair in zip(denied, pairs[len(played) :], strict=True)])
