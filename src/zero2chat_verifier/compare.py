@@ -50,9 +50,9 @@ class Comparison:
         if kinds == ("label", "label"):
             return label_of(gold[1]) == label_of(answer[1]) and self._same(gold[2], answer[2])
         if kinds[1] == "label":
-            return (
-                _LABELS.issuperset(answer[1].lower().split()) and kinds[0] != "equals" and self._same(gold, answer[2])
-            )
+            spoken = answer[1].endswith("value") and kinds[0] != "equals"  # "the area is" before an answer
+            listed = _LABELS.issuperset(answer[1].lower().split())
+            return listed and (spoken or kinds[0] in _EXPRESSIONS) and self._same(gold, answer[2])
         if set(kinds) == {"equals", "list"}:
             gold, answer = _coordinates(gold), _coordinates(answer)
             kinds = gold[0], answer[0]
@@ -61,9 +61,12 @@ class Comparison:
         if kinds == ("equals", "equals"):
             return self._equations(gold, answer, self._same)
         if kinds[1] == "equals":  # a + b = 5 for 5
-            return bool(answer[1]) and self._holds(answer) and self._same(gold, answer[3][0])
+            return (
+                bool(answer[1]) and not _of_letters(answer) and self._holds(answer) and self._same(gold, answer[3][0])
+            )
         if kinds[0] == "equals":  # x = 5 asks for 5, x + y = 5 does not
-            return bool(gold[1]) and gold[1][0] and self._holds(gold) and self._same(gold[3][0], answer)
+            single = gold[1] and gold[1][0] and not _of_letters(gold)
+            return single and self._holds(gold) and self._same(gold[3][0], answer)
         if "within" in kinds:
             return self._regions(gold, answer)
         names, (gold, answer) = zip(*map(_of_one_name, (gold, answer)), strict=True)
@@ -156,7 +159,7 @@ class Comparison:
 
     def _equations(self, gold: Node, answer: Node, same: Callable[[Node, Node], bool]) -> bool:
         (_, name, left, values), (_, other, other_left, others) = gold, _renamed(gold, answer)
-        if name and other and (name[1] == other[1] or "" in (name[1], other[1])):
+        if name and other and name[1] == other[1]:
             return self._holds(gold) and self._holds(answer) and same(values[-1], others[-1])
         sides = (left, values[0], other_left, others[0])
         if len(values) > 1 or len(others) > 1 or any(side is None or side[0] not in _EXPRESSIONS for side in sides):
@@ -231,8 +234,14 @@ class Comparison:
         return self._expressions(*angles)
 
 
+def _of_letters(equation: Node) -> bool:
+    """Whether an equation such as a = b has no side that is its value."""
+    return equation[2] is not None and equation[2][0] == equation[3][0][0] == "variable"
+
+
 def label_of(words: str) -> str:
     """Return a label; case has no meaning in the usual ones."""
+    words = words.removesuffix(" value")
     word = words.lower() if words.lower() in _LABELS else words
     return {"min": "minimum", "max": "maximum"}.get(word, word)
 

@@ -40,7 +40,7 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]|~"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]"
 )
 # \\quad counts as space only at the ends and beside a separator: "a\\quad b" is two answers.
 _QUADS = re.compile(r"\A\s*\\q?quad\b|([,;]|\\text\s*\{[^{}]*\})\s*\\q?quad\b|\\q?quad\b\s*(\\text\b|\Z)")
@@ -71,10 +71,12 @@ _SAME = {
 }  # fmt: skip
 FUNCTIONS = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "ln", "log", "exp"})
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "theta", "alpha", "beta"}
-_GROUPED = re.compile(r"(?<![\d.,])(?<!_\{)[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
-# 12{,}345, 12\,345, 12~345, 12'345, and, as a whole answer, 12 345
+# 1,234; but x^2,100 and \\sqrt2,100 are two numbers.
+_ALONE = r"(?<![\d.,^_A-Za-z])(?<![\^_][{ ])(?<!rt )"
+_GROUPED = re.compile(rf"{_ALONE}[1-9]\d{{0,2}}(?:,\d{{3}})+(?![\d,])")
+# 12{,}345, 12\,345, 12'345, and, as a whole answer, 12 345
 _SPACED_GROUPS = re.compile(
-    r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^[1-9]\d{0,2}(?: \d{3})+$"
+    rf"{_ALONE}[1-9]\d{{0,2}}(?:(?:\{{,\}}|\\[, ]|,\\!|')\d{{3}})+(?!\d)|^[1-9]\d{{0,2}}(?: \d{{3}})+$"
 )
 _FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
 # Letters are a unit only after a plain number, and only if they are hardly a product: "5 cm", "60 km/h", not "2 MN".
@@ -86,16 +88,14 @@ _TRAILING_UNIT = re.compile(
 )
 # "7 men", "7 red apples"; other words would be read as products of letters.
 _COUNTED = re.compile(r"(?<=\d) +([A-Za-z]{2,}(?: [A-Za-z]+){0,3})$")
-_BARE_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)")
+_BARE_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)(,\d)?")
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
 def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
     time."""
-    text = _BARE_ROOT.sub(r"\\sqrt{\1}", text).translate(_TRANSLATE)
-    if text.lstrip().startswith("~"):  # ~5 means about 5; elsewhere ~ is LaTeX's space
-        text = f"\\approx {text.lstrip(' ~')}"
+    text = _BARE_ROOT.sub(lambda m: f"\\beside {m[0]}" if m[2] else f"\\sqrt{{{m[1]}}}", text).translate(_TRANSLATE)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: "_{" + m[0].translate(_LOWERED) + "}", text)
     text = re.sub(r"^\*\*(.*)\*\*(\.?)$", r"\1\2", text.strip(), flags=re.DOTALL)
@@ -167,9 +167,10 @@ def _unwrapped(text: str) -> str:
     """Replace \\text{cm} by \\x02cm\\x03, \\mathrm{e} by e, and \\mathbb{R} by the name of a set."""
     text = text.replace("\x02", " ").replace("\x03", " ")
     trailing = _TRAILING_UNIT.match(text) if len(text) < 40 else None
-    if trailing and (trailing[4] or trailing[2] in _WRITTEN_UNITS or len(trailing[2]) > 3):
+    names = [name for name in trailing.group(2, 4) if name] if trailing else []
+    if trailing and (names == ["m", "s"] or any(name in _WRITTEN_UNITS or len(name) > 3 for name in names)):
         words = text[trailing.end(1) :]
-        if all(units.known(name) for name in (trailing[2], trailing[4]) if name):
+        if all(map(units.known, names)):
             text = text[: trailing.end(1)] + re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", words)
     counted = _COUNTED.search(text[-60:])
     if counted and units.counted(counted[1]) and (len(counted[1]) > 2 or counted[1] in _WRITTEN_UNITS):
@@ -177,6 +178,9 @@ def _unwrapped(text: str) -> str:
 
     def one(match: re.Match[str]) -> str:
         name, inner = match[1], (match[2] if match[2] is not None else match[3])
+        braced = (
+            "{%s}" if re.search(r"[\^_}A-Za-z]\s*\Z", match.string[max(0, match.start() - 9) : match.start()]) else "%s"
+        )
         inner = inner.replace("\x02", "").replace("\x03", "").strip()
         if name in ("mathbb", "mathbf") and inner in tuple("RZNQC"):
             return f"\\set{inner} "
@@ -185,7 +189,7 @@ def _unwrapped(text: str) -> str:
         if name in ("boxed", "fbox", "mathit", "boldsymbol", "bm", "mathbf", "mathbb"):
             return f" {{{inner}}} "
         if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
-            return f" {inner} "
+            return f" {braced % inner} "
         if name.startswith(("operatorname", "mathrm", "mathop")) and (
             inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)
         ):
@@ -193,7 +197,7 @@ def _unwrapped(text: str) -> str:
         if name.startswith("operatorname") and inner.isalpha():
             return f" \\{inner} "  # not a unit
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
-            return f" {inner} "
+            return f" {braced % inner} "
         before, core, after = re.fullmatch(r"([,;]?)\s*(.*?)\s*([:,;]?)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
         joined = re.fullmatch(r"(?:(and|or) )?(.*?)(?: (and|or))?", core, re.DOTALL)
         if joined and (joined[1] or joined[3]) and joined[2]:  # "boys and", "and width"

@@ -216,6 +216,9 @@ class Digits(Exact):
 
     def _called(self, function: Callable[..., Any], *given: Any) -> Any:
         try:
-            return self._checked(function(*given))
+            number = self._checked(function(*given))
         except ValueError as error:  # at a pole
             raise NoValue(str(error)) from error
+        near = number - self._mp.nint(number)  # 1 - cos x may be far smaller than x
+        self.size += 0.302 * (abs(self._mp.mag(near)) if near else self._mp.prec)
+        return number

@@ -290,7 +290,8 @@ def _quantity(tokens: list[Token]) -> Node:
     word, _, unit = tail.partition(" ")
     size = units.scale(word) if tail and not kind else None
     unit = "" if kind else unit if size else tail
-    if any(token.kind not in ("text", "sign", "number") for token in tokens[at:]) or (money and unit):
+    beside = any(token.kind == "number" and tokens[i - 1].value != "{" for i, token in enumerate(tokens) if i >= at)
+    if beside or any(token.kind not in ("text", "sign", "number") for token in tokens[at:]) or (money and unit):
         raise Unreadable("text after a number")
     if unit and units.read_unit(unit) is None:
         raise Unreadable("a word that is no unit")

@@ -18,11 +18,11 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
 _CHOICES = re.compile(r"(?:[A-H]|\([A-H]\))(?:\s*(?:,|and|,\s*and|\\?&)\s*(?:[A-H]|\([A-H]\)))+")
-_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:an|[Tt]he) ")
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
 # (B) 12, B. blue; lower case only if it cannot be a product: b) blue, (b) blue.
 _LABELLED = re.compile(
-    r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
+    r"(?:\((?P<fenced>[A-J])\)\s+(?!-\s|[+=])|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
 )
 # "xy", "rR", "x y" and "ab - c", but not an English word of two letters.
 _NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"

@@ -55,10 +55,10 @@ class ValueComparison:
         """Whether both have the same value at each point, or both lack a value there."""
         if gold == answer:
             return True
-        written = gold, answer
-        gold, answer = self._named(gold), self._named(answer)
-        if (gold, answer) != written and not all(self._values(*written, False)):
-            return False  # x\sqrt{x-x}/\sqrt{x-x} has a value nowhere
+        named = self._both_named(gold, answer)
+        if named is None:
+            return False
+        gold, answer = named
         closed = not (variables(gold) or variables(answer))
         agreed = 0
         for values in self._values(gold, answer, closed):
@@ -74,7 +74,10 @@ class ValueComparison:
 
     def proportional(self, gold: Node, answer: Node) -> bool:
         """Whether `answer = c * gold` everywhere, for a constant c that is not 0."""
-        gold, answer = self._named(gold), self._named(answer)
+        named = self._both_named(gold, answer)
+        if named is None:
+            return False
+        gold, answer = named
         agreed = 0
         first: tuple[Any, Any] | None = None
         for values in self._values(gold, answer, False):
@@ -91,6 +94,11 @@ class ValueComparison:
             agreed += 1
         self.sampled = True
         return agreed >= _ENOUGH
+
+    def _both_named(self, gold: Node, answer: Node) -> tuple[Node, Node] | None:
+        """Return both with names; None if only one has a value: x\\sqrt{x-x}/\\sqrt{x-x} has none anywhere."""
+        named = self._named(gold), self._named(answer)
+        return named if named == (gold, answer) or all(self._values(gold, answer, False)) else None
 
     def _named(self, node: Any) -> Any:
         """Replace each root, logarithm and inverse function that may have a corner or a step by a name.
@@ -195,6 +203,8 @@ def _points(gold: Node, answer: Node, seed: bytes, rational: bool) -> Iterator[d
     )
     largest = max(map(abs, marks[-1:]), default=Fraction(1)) + 1
     marks = marks[: 2 * _MOST_MARKS]
+    if len(names) > 4 and not rational:
+        raise Undecided("more signs of letters than points, as of (|a|-a)(|b|+b)(|c|-c)(|p|+p)(|q|-q)")
     if len(names) > 4:
         patterns = [tuple(rng.choice((1, -1)) for _ in names) for _ in range(16)]
     else:

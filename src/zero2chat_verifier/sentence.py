@@ -196,7 +196,8 @@ def _quantity(words: list[str], verb: str) -> Lead | None:
         return Lead("", "answer")
     text = " ".join((*phrase, *tail))
     counts = [word for of, word in _COUNTED.findall(text) if known(word) or (of and counted(word))][-1:]
-    return Lead(f"\\text{{{labels}}}: " if labels else "" if simple else VALUE, noun, "".join(counts))
+    said = f"\\text{{{labels}}}: " if verb == ":" else f"\\text{{{labels} value}}: "
+    return Lead(said if labels else "" if simple else VALUE, noun, "".join(counts))
 
 
 def _plain(noun: str, tail: list[str]) -> bool:

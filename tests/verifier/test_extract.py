@@ -54,7 +54,7 @@ def test_the_last_marked_answer_counts(text: str, found: str | None) -> None:
         ("\\begin{align*}\nx &= 3+2 \\\\\n &= \\boxed{5}\n\\end{align*}", "x  =5"),
         ("\\[a\\ne 3=\\boxed{5}\\]", "5 \\beside"),
         ("### Final Answer\n\n$$\n\\boxed{5}\n$$", "5"),
-        ("The minimum value is $\\boxed{5}$.", "\\text{minimum}: 5"),
+        ("The minimum value is $\\boxed{5}$.", "\\text{minimum value}: 5"),
         ("The value of $x$ is \\boxed{5}", "x=5"),
         ("It is false that\n\nthe answer is \\boxed{5}", "5 \\beside"),
         ("The answer is not" + " " * 500 + "\\boxed{5}", "5 \\beside"),
