@@ -56,6 +56,9 @@ class Comparison:
         if set(kinds) == {"equals", "list"}:
             gold, answer = _coordinates(gold), _coordinates(answer)
             kinds = gold[0], answer[0]
+        if kinds == ("tuple", "list") and gold[1::2] == ("(", ")"):
+            answer = _in_order(answer)  # x = 2, y = -3 for (2, -3)
+            kinds = gold[0], answer[0]
         if set(kinds) == {"equals", "within"}:
             return False  # S \\in \\{1, 2\\} is not S = \\{1, 2\\}
         if kinds == ("equals", "equals"):
@@ -297,6 +300,13 @@ def _coordinates(node: Node) -> Node:
         return node
     items = (("equals", (True, name), ("variable", name), (value,)) for name, value in zip(names, values, strict=True))
     return ("list", ",", tuple(items))
+
+
+def _in_order(node: Node) -> Node:
+    """Turn `x = 1, y = 2` into `(1, 2)`."""
+    names = ["x", "y", "z"][: len(node[2])]
+    named = node[1] != "or" and [item[0] == "equals" and item[1] and item[1][1] for item in node[2]] == names
+    return ("tuple", "(", tuple(item[3][-1] for item in node[2]), ")") if named else node
 
 
 def _spread(node: Node) -> Node:

@@ -302,9 +302,16 @@ class Expression:
                 raise Unreadable("a power of a function")
             if inverse:
                 name, power = f"arc{name}", None
+        if self._sees("(", "{") and [self._peek(i).value for i in (2, 3)] in (["degree", ")"], ["degree", "}"]):
+            del self._tokens[self._at + 3], self._tokens[self._at]  # \\sin(30^\\circ)
         bracket = self._sees("(")
         given = self._atom() if bracket else self._argument() if self._sees("{") else self._bare(name)
-        if given[0] == "number" and self._take("degree"):
+        if (
+            given[0] == "number"
+            and not bracket
+            and name in ("sin", "cos", "tan", "cot", "sec", "csc")
+            and self._take("degree")
+        ):
             given = ("div", ("mul", given, ("constant", "pi")), ("number", Fraction(180)))
         if self._sees("^", "!", "_") or (
             not bracket

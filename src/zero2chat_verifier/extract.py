@@ -37,10 +37,7 @@ _END = re.compile(
     r"```\s*\n|(?:\\\]|\$\$)(?:\s*\n\s*)?(?=[A-Z])|[\d)}]\s*[.,]?\s*(?:\\\]|\$\$)(?=\s)|\n\s*\n(?=\s*[A-Z])|\n[^A-Za-z\n…]*[\d)}](?=\n)"
     r"|(?<=[\w)\]}$])(?<!\bcf)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!?;][\"')$]*(?=\s)"
 )
-# The line before `####` ends a sentence.
-_FINISHED = re.compile(
-    r"(?i)(?<!\bnot)(?<!\bnever)(?<!\bno)(?<!\bis)(?<!\bare)(?<!\bthat)(?<!\bthan)(?<!\bof)(?<!n't)(?<![^\w.%)$}>\s])\Z"
-)
+_ENDED, _WORD = re.compile(r"(?:\A|[\d%)$}>])\Z"), re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
 _TITLE = re.compile(r"(?i)(?:\A|\n)\s*(?:#+ [^\n]*|(?:#+ )?step \d+[:.][^\n]*|(?:final )?answer:?|conclusion:?)\n")
 _MARKS = re.compile(r"\^\{?\\circ\}?|°|\\?\$|\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\\?%")
 _BULLET = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•])\s+(?=[A-Za-z])")
@@ -105,7 +102,11 @@ def final_answer(text: str, named: bool = True) -> str | None:
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
     line, _, own = _before(text, mark).rpartition("\n")
     line = line.rstrip()
-    said = idle(_END.split(line)[-1]) if _FINISHED.search(line) else _led(line) is not None
+    repeated, rest = line.rpartition(answer.strip(" $.") or "…")[1:]
+    rest = _unit_of(rest.strip(" $)]}>\\*"))[1]
+    formula = _ENDED.search(line) and not _WORD.search(line.rpartition("\n")[2])
+    whole = formula or line.endswith((".", "!", "?")) or (repeated and _closes(rest))
+    said = idle(_END.split(line)[-1]) if whole else _led(line) is not None
     return answer.strip() if not own.strip() and said and _closes(after) else _beside(answer)
 
 
@@ -194,15 +195,8 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
             return _beside(boxed)
     if not unit and (beside := _BESIDE.match(rest)) and beside[1]:
         unit, rest = beside[1], rest[beside.end() :]
-    if not unit and (found := _UNIT.match(rest)):
-        for n in range(found[1].count(" ") + 1, 0, -1):
-            words = found[1].split()[:n]
-            power = found[2] or "" if n == found[1].count(" ") + 1 else ""
-            follows = rest[found.start(1) + len(" ".join(words)) + len(power) :]
-            measured = counted(" ".join(words)) or words in (["degrees"], ["percent"])
-            if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
-                unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
-                break
+    if not unit:
+        unit, rest = _unit_of(rest)
     lead, chain = _led(prose), _chain(formula)
     if (
         lead is None
@@ -224,6 +218,20 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
     if sign or unit:
         boxed = f"{sign}{boxed if re.fullmatch(r'[A-Za-z0-9.]+', boxed) else f'({boxed})'}{unit}"
     return f"{label}{name}{boxed}"
+
+
+def _unit_of(rest: str) -> tuple[str, str]:
+    """Return the unit with which a text after an answer begins, if it is one, and what follows."""
+    found = _UNIT.match(rest)
+    for n in range(found[1].count(" ") + 1 if found else 0, 0, -1):
+        assert found is not None
+        words = found[1].split()[:n]
+        power = found[2] or "" if n == found[1].count(" ") + 1 else ""
+        follows = rest[found.start(1) + len(" ".join(words)) + len(power) :]
+        measured = counted(" ".join(words)) or words in (["degrees"], ["percent"])
+        if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
+            return f"\\text{{ {' '.join(words)}}}{power}", follows
+    return "", rest
 
 
 def _chain(formula: str) -> tuple[str, str, bool] | None:

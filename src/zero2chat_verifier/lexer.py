@@ -40,7 +40,7 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]|(?<=\d)~(?=\\(?:text|mathrm))"
 )
 # \\quad counts as space only at the ends and beside a separator: "a\\quad b" is two answers.
 _QUADS = re.compile(r"\A\s*\\q?quad\b|([,;]|\\text\s*\{[^{}]*\})\s*\\q?quad\b|\\q?quad\b\s*(\\text\b|\Z)")
@@ -102,7 +102,7 @@ def clean_latex(text: str) -> str:
     if text.count("$") % 2 or "\\$" in text:  # "$5" is money, "$5$" is not
         text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
-    text = _FULL_STOP.sub("", text).strip()
+    text = _FULL_STOP.sub("", text.rstrip("~ ")).strip()
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = _QUADS.sub(lambda m: m[1] or m[2] or "", text)
     text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()

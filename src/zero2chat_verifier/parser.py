@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from zero2chat_verifier import units
 from zero2chat_verifier.expressions import DEEPEST, GREEK, Expression
-from zero2chat_verifier.lexer import Token, TooLarge, Unreadable
+from zero2chat_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
 from zero2chat_verifier.tree import COMPLEX, INFINITY, Node, fraction, variables
 
 _LEFT = ("(", "[", "{", "\\{", "langle", "begin")
@@ -281,7 +281,7 @@ def _quantity(tokens: list[Token]) -> Node:
         tokens = [*tokens[: at - 2], tokens[at], Token("sign", "/"), tokens[at + 3]]  # \\frac{\\text{km}}{\\text{h}}
         at -= 2
     number, tail = tokens[:at], "".join(token.value for token in tokens[at:]).replace("{", "").replace("}", "").strip()
-    mark = number[-1].value if number and not tail else ""
+    mark = number[-1].value if number and not tail and FUNCTIONS.isdisjoint(t.value for t in number) else ""
     kind = "percent" if mark == "%" or tail in _PERCENT else "degrees" if mark == "degree" or tail in _DEGREES else ""
     if mark and kind:
         number = number[:-1]

@@ -56,7 +56,9 @@ _CHANGING = re.compile(
     r"|\b(?:in|as) (?!(?:the|an?|each|which|that|both|our|all|this|these|total|order|simplest|lowest|standard|terms)\b"
     r"|(?-i:[A-Z])|\$)[a-z]+\b(?!-)"
 )
-_PLACES = frozenset({"in", "at", "on", "for", "of", "to"})
+_WHERE, _PLACES = _set("where"), frozenset({"in", "at", "on", "for"})
+_ASKED = _DETERMINERS | {"part", "question", "problem"}  # "the answer to part (b)", but not "the answer to avoid"
+_NEGATED = re.compile(r"(?i)\b(?:not?|never|cannot|without|(?:fail|avoid|exclu|violat|break|miss|lack)\w*)\b")
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
 _COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,}|(?<=\bin )\w\w)")
 
@@ -103,8 +105,13 @@ def idle(sentence: str) -> bool:
 
 def trails(after: str) -> bool:
     """Whether a text after an answer and its unit only says where, when or what for: "in April and May"."""
-    words = _tokens(after.removesuffix(".")) or [""]
-    return words[0].lower() in _PLACES and len(words) > 1 and _plain("", words) and not {"each", *",:="} & set(words)
+    said = after.removesuffix(".").replace("to arrange ", "for ").replace("to choose ", "for ")
+    place, *words = [re.sub("['’]s?$", "", word).lower() for word in _tokens(said) or [""]]
+    return (
+        place in _PLACES
+        and bool(words)
+        and all(word in _WHERE or (counted(word) and not known(word)) for word in words)
+    )
 
 
 def ends(sentence: str) -> list[int]:
@@ -208,6 +215,9 @@ def _plain(noun: str, tail: list[str]) -> bool:
     for i, word in enumerate(tail):
         if word in ("is", "are", "was", "were", "=", ":") and not _CLAUSE.intersection(tail[:i]):
             return False
+    clause = tail[0] in _CLAUSE or (tail[0] == "to" and not _ASKED.intersection(tail[1:2]))
+    if (clause and noun in _PLAIN) or ((clause or noun in _PLAIN) and noun != "probability" and _NEGATED.search(text)):
+        return False  # "the root that fails is"
     if noun in _PLAIN and tail[0] == "of":  # "the value of ten x"
         inner = tail[1:]
         while inner and inner[0].lower() in _DETERMINERS:

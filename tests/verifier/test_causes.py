@@ -59,6 +59,11 @@ def test_what_cannot_be_decided_safely_is_unsupported() -> None:
         "\\boxed{5}\nBut we forgot a case.",
         "#### 5\nOn second thought, it is larger.",
         "<del>\\boxed{5}</del>\n6",
+        "With 3 cars it cannot be\n#### 5",
+        "All integers $n$ work except\n#### 5",
+        "The square of $x$\n#### 5",
+        "So $x$ plus 3 equals\n#### 5",
+        "The wrong result for $n=3$ would be\n#### 5",
     ],
 )
 def test_text_on_other_lines_may_change_an_answer(text: str) -> None:
