@@ -10,7 +10,7 @@ from typing import Any
 
 from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.sampling import ValueComparison
-from zero2chat_verifier.tree import COMPLEX, INFINITY, ONE, Node, complex_parts, fraction, parts, variables
+from zero2chat_verifier.tree import COMPLEX, INFINITY, Node, complex_parts, fraction, parts, variables
 from zero2chat_verifier.units import CURRENCIES, WORDS, Unit, known, read_unit
 
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
@@ -53,23 +53,19 @@ class Comparison:
             spoken = answer[1].endswith("value") and kinds[0] != "equals"  # "the area is" before an answer
             listed = _LABELS.issuperset(answer[1].lower().split())
             return listed and (spoken or kinds[0] in _EXPRESSIONS) and self._same(gold, answer[2])
-        if set(kinds) == {"equals", "list"}:
+        if kinds == ("tuple", "list") and gold[1] == "(" and len(gold[2]) in (2, 3):  # x = 2, y = -3 for (2, -3)
+            gold = ("equals", (True, "( x , y )" if len(gold[2]) == 2 else "( x , y , z )"), None, (gold,))
+        if {gold[0], answer[0]} == {"equals", "list"}:
             gold, answer = _coordinates(gold), _coordinates(answer)
-            kinds = gold[0], answer[0]
-        if kinds == ("tuple", "list") and gold[1::2] == ("(", ")"):
-            answer = _in_order(answer)  # x = 2, y = -3 for (2, -3)
             kinds = gold[0], answer[0]
         if set(kinds) == {"equals", "within"}:
             return False  # S \\in \\{1, 2\\} is not S = \\{1, 2\\}
         if kinds == ("equals", "equals"):
             return self._equations(gold, answer, self._same)
         if kinds[1] == "equals":  # a + b = 5 for 5
-            return (
-                bool(answer[1]) and not _of_letters(answer) and self._holds(answer) and self._same(gold, answer[3][0])
-            )
+            return bool(answer[1]) and self._holds(answer) and self._same(gold, answer[3][0])
         if kinds[0] == "equals":  # x = 5 asks for 5, x + y = 5 does not
-            single = gold[1] and gold[1][0] and not _of_letters(gold)
-            return single and self._holds(gold) and self._same(gold[3][0], answer)
+            return bool(gold[1]) and gold[1][0] and self._holds(gold) and self._same(gold[3][0], answer)
         if "within" in kinds:
             return self._regions(gold, answer)
         names, (gold, answer) = zip(*map(_of_one_name, (gold, answer)), strict=True)
@@ -204,16 +200,8 @@ class Comparison:
             for node, (_, of, size) in zip((gold, answer), pairs, strict=True)
         ):
             return False  # cm/m
-        if (
-            answer[0] == "mul"
-            and answer[-1][0] == "variable"
-            and unit
-            and known(answer[-1][1])
-            and not variables(answer[:-1])
-        ):
-            return not variables(gold) and self._quantities(
-                gold, ("quantity", (*answer[:-1], ONE), answer[-1][1])
-            )  # 5m
+        if unit and answer[0] == "mul" and [part[0] for part in answer[1:]] == ["number", "variable"]:
+            return known(answer[2][1]) and self._quantities(gold, ("quantity", answer[1], answer[2][1]))  # 5 m
         if unit and other_unit:
             if unit != other_unit:
                 return False
@@ -235,11 +223,6 @@ class Comparison:
             half: Node = ("div", ("constant", "pi"), ("number", Fraction(180)))
             angles = [("mul", node[1], half) if node[0] == "degrees" else node for node in (gold, answer)]
         return self._expressions(*angles)
-
-
-def _of_letters(equation: Node) -> bool:
-    """Whether an equation such as a = b has no side that is its value."""
-    return equation[2] is not None and equation[2][0] == equation[3][0][0] == "variable"
 
 
 def label_of(words: str) -> str:
@@ -300,13 +283,6 @@ def _coordinates(node: Node) -> Node:
         return node
     items = (("equals", (True, name), ("variable", name), (value,)) for name, value in zip(names, values, strict=True))
     return ("list", ",", tuple(items))
-
-
-def _in_order(node: Node) -> Node:
-    """Turn `x = 1, y = 2` into `(1, 2)`."""
-    names = ["x", "y", "z"][: len(node[2])]
-    named = node[1] != "or" and [item[0] == "equals" and item[1] and item[1][1] for item in node[2]] == names
-    return ("tuple", "(", tuple(item[3][-1] for item in node[2]), ")") if named else node
 
 
 def _spread(node: Node) -> Node:

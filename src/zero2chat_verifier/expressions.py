@@ -18,6 +18,7 @@ _FACTORS = frozenset({*"abcdkr", "p", "q", "alpha", "beta", "lambda", "R"})
 _VECTORS = frozenset("uvwxyzb")  # beside a capital
 _CALLED = frozenset("fghpqFGHPQ")  # letters that name a function rather than a factor
 _STARTS = FUNCTIONS | GREEK | {"pi", "frac", "sqrt", "binom"}
+_OF_ANGLES = FUNCTIONS - {"arcsin", "arccos", "arctan", "ln", "log", "exp"}
 _INDEX = Token("sign", "_")
 
 
@@ -306,12 +307,7 @@ class Expression:
             del self._tokens[self._at + 3], self._tokens[self._at]  # \\sin(30^\\circ)
         bracket = self._sees("(")
         given = self._atom() if bracket else self._argument() if self._sees("{") else self._bare(name)
-        if (
-            given[0] == "number"
-            and not bracket
-            and name in ("sin", "cos", "tan", "cot", "sec", "csc")
-            and self._take("degree")
-        ):
+        if given[0] == "number" and not bracket and name in _OF_ANGLES and self._take("degree"):
             given = ("div", ("mul", given, ("constant", "pi")), ("number", Fraction(180)))
         if self._sees("^", "!", "_") or (
             not bracket

@@ -223,14 +223,13 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
 def _unit_of(rest: str) -> tuple[str, str]:
     """Return the unit with which a text after an answer begins, if it is one, and what follows."""
     found = _UNIT.match(rest)
-    for n in range(found[1].count(" ") + 1 if found else 0, 0, -1):
-        assert found is not None
-        words = found[1].split()[:n]
-        power = found[2] or "" if n == found[1].count(" ") + 1 else ""
-        follows = rest[found.start(1) + len(" ".join(words)) + len(power) :]
-        measured = counted(" ".join(words)) or words in (["degrees"], ["percent"])
-        if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
-            return f"\\text{{ {' '.join(words)}}}{power}", follows
+    names = found[1].split() if found else []
+    for n in range(len(names), 0, -1):
+        words, power = " ".join(names[:n]), (found and n == len(names) and found[2]) or ""
+        follows = rest.lstrip()[len(words) + len(power) :]
+        sized = scale(names[0]) and (n == 1 or counted(" ".join(names[1:n])))
+        if (sized or counted(words) or words in ("degrees", "percent")) and _closes(follows, True):
+            return f"\\text{{ {words}}}{power}", follows
     return "", rest
 
 

@@ -40,7 +40,8 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]|(?<=\d)~(?=\\(?:text|mathrm))"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]"
+    r"|(?<=\d)~(?=\\(?:text|mathrm))"
 )
 # \\quad counts as space only at the ends and beside a separator: "a\\quad b" is two answers.
 _QUADS = re.compile(r"\A\s*\\q?quad\b|([,;]|\\text\s*\{[^{}]*\})\s*\\q?quad\b|\\q?quad\b\s*(\\text\b|\Z)")
@@ -72,7 +73,7 @@ _SAME = {
 FUNCTIONS = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "ln", "log", "exp"})
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "theta", "alpha", "beta"}
 # 1,234; but x^2,100 and \\sqrt2,100 are two numbers.
-_ALONE = r"(?<![\d.,^_A-Za-z])(?<![\^_][{ ])(?<!rt )"
+_ALONE = r"(?<![\d.,^_\]}A-Za-z])(?<![\^_][-{ ])(?<![\^_]\{ )(?<!rt )"
 _GROUPED = re.compile(rf"{_ALONE}[1-9]\d{{0,2}}(?:,\d{{3}})+(?![\d,])")
 # 12{,}345, 12\,345, 12'345, and, as a whole answer, 12 345
 _SPACED_GROUPS = re.compile(
@@ -96,6 +97,7 @@ def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
     time."""
     text = _BARE_ROOT.sub(lambda m: f"\\beside {m[0]}" if m[2] else f"\\sqrt{{{m[1]}}}", text).translate(_TRANSLATE)
+    text = re.sub(r"(\\sqrt|[\^_]\{?)(?:\s|\\[ ,;:>!])+", r"\1 ", text)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: "_{" + m[0].translate(_LOWERED) + "}", text)
     text = re.sub(r"^\*\*(.*)\*\*(\.?)$", r"\1\2", text.strip(), flags=re.DOTALL)
@@ -178,9 +180,8 @@ def _unwrapped(text: str) -> str:
 
     def one(match: re.Match[str]) -> str:
         name, inner = match[1], (match[2] if match[2] is not None else match[3])
-        braced = (
-            "{%s}" if re.search(r"[\^_}A-Za-z]\s*\Z", match.string[max(0, match.start() - 9) : match.start()]) else "%s"
-        )
+        glued = re.search(r"[\^_}A-Za-z]\s*\Z", match.string[max(0, match.start() - 9) : match.start()])
+        number = f" {{{inner}}} " if glued else f" {inner} "  # e^\\text{2x}
         inner = inner.replace("\x02", "").replace("\x03", "").strip()
         if name in ("mathbb", "mathbf") and inner in tuple("RZNQC"):
             return f"\\set{inner} "
@@ -189,7 +190,7 @@ def _unwrapped(text: str) -> str:
         if name in ("boxed", "fbox", "mathit", "boldsymbol", "bm", "mathbf", "mathbb"):
             return f" {{{inner}}} "
         if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
-            return f" {braced % inner} "
+            return number
         if name.startswith(("operatorname", "mathrm", "mathop")) and (
             inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)
         ):
@@ -197,7 +198,7 @@ def _unwrapped(text: str) -> str:
         if name.startswith("operatorname") and inner.isalpha():
             return f" \\{inner} "  # not a unit
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
-            return f" {braced % inner} "
+            return number
         before, core, after = re.fullmatch(r"([,;]?)\s*(.*?)\s*([:,;]?)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
         joined = re.fullmatch(r"(?:(and|or) )?(.*?)(?: (and|or))?", core, re.DOTALL)
         if joined and (joined[1] or joined[3]) and joined[2]:  # "boys and", "and width"

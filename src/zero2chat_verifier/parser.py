@@ -122,8 +122,8 @@ def _equation(parts: list[list[Token]]) -> Node:
     values = tuple(map(_value, parts[1:]))
     if left and not variables(left):  # 2 + 3 = 5
         return ("equals", (True, ""), None, (left, *values))
-    if left and variables(left) and any(variables(left) & variables(value) for value in values):
-        name = None
+    if left and (any(variables(left) & variables(value) for value in values) or left[0] == values[0][0] == "variable"):
+        name = None  # neither side of x = y is its value
     return ("equals", name, left, values)
 
 

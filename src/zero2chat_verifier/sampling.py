@@ -22,21 +22,8 @@ from zero2chat_verifier.tree import Node, parts, variables
 _ENOUGH = 6  # points at which two expressions must agree
 # The size of the variables at each point. Small numbers come first: most wrong answers already differ there.
 _SIZES = (
-    "one",
-    "ten",
-    "one",
-    "ten",
-    "tiny",
-    "beyond",
-    "near",
-    "near",
-    "beyond",
-    "near",
-    "one",
-    "beyond",
-    "near",
-    "ten",
-)
+    "one", "ten", "one", "ten", "tiny", "beyond", "near", "near", "beyond", "near", "one", "beyond", "near", "ten",
+)  # fmt: skip
 _MOST_WORK = 12_000_000  # over all values of one comparison, in units of `Exact.work`: about 0.3 s
 _MOST_NAMES, _MOST_MARKS = 12, 12
 
@@ -55,13 +42,9 @@ class ValueComparison:
         """Whether both have the same value at each point, or both lack a value there."""
         if gold == answer:
             return True
-        named = self._both_named(gold, answer)
-        if named is None:
-            return False
-        gold, answer = named
         closed = not (variables(gold) or variables(answer))
         agreed = 0
-        for values in self._values(gold, answer, closed):
+        for values in self._named_values(gold, answer):
             if values is None:
                 return False
             gold_value, answer_value, margin = values
@@ -74,13 +57,9 @@ class ValueComparison:
 
     def proportional(self, gold: Node, answer: Node) -> bool:
         """Whether `answer = c * gold` everywhere, for a constant c that is not 0."""
-        named = self._both_named(gold, answer)
-        if named is None:
-            return False
-        gold, answer = named
         agreed = 0
         first: tuple[Any, Any] | None = None
-        for values in self._values(gold, answer, False):
+        for values in self._named_values(gold, answer):
             if values is None:
                 return False
             gold_value, answer_value, margin = values
@@ -95,10 +74,12 @@ class ValueComparison:
         self.sampled = True
         return agreed >= _ENOUGH
 
-    def _both_named(self, gold: Node, answer: Node) -> tuple[Node, Node] | None:
-        """Return both with names; None if only one has a value: x\\sqrt{x-x}/\\sqrt{x-x} has none anywhere."""
+    def _named_values(self, gold: Node, answer: Node) -> Iterator[tuple[Any, Any, Any] | None]:
+        """Yield `_values` of both with names, if both have values at the same points: x\\ln(x-x) has none."""
         named = self._named(gold), self._named(answer)
-        return named if named == (gold, answer) or all(self._values(gold, answer, False)) else None
+        if named != (gold, answer) and not all(self._values(gold, answer, False)):
+            yield None
+        yield from self._values(*named, not variables(named))
 
     def _named(self, node: Any) -> Any:
         """Replace each root, logarithm and inverse function that may have a corner or a step by a name.
@@ -205,10 +186,7 @@ def _points(gold: Node, answer: Node, seed: bytes, rational: bool) -> Iterator[d
     marks = marks[: 2 * _MOST_MARKS]
     if len(names) > 4 and not rational:
         raise Undecided("more signs of letters than points, as of (|a|-a)(|b|+b)(|c|-c)(|p|+p)(|q|-q)")
-    if len(names) > 4:
-        patterns = [tuple(rng.choice((1, -1)) for _ in names) for _ in range(16)]
-    else:
-        patterns = list(itertools.product((1, -1), repeat=len(names)))
+    patterns = list(itertools.islice(itertools.product((1, -1), repeat=len(names)), 16))
     # Then all positive, or all negative: the domain of \\sqrt{x}\\sqrt{y}\\sqrt{z} has few points of mixed signs.
     patterns = (patterns * 16)[:28] + [(sign,) * len(names) for sign in (1, -1)] * 7
     for i, size in enumerate(_SIZES[:8] if rational else _SIZES * 3):

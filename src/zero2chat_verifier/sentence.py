@@ -107,11 +107,7 @@ def trails(after: str) -> bool:
     """Whether a text after an answer and its unit only says where, when or what for: "in April and May"."""
     said = after.removesuffix(".").replace("to arrange ", "for ").replace("to choose ", "for ")
     place, *words = [re.sub("['’]s?$", "", word).lower() for word in _tokens(said) or [""]]
-    return (
-        place in _PLACES
-        and bool(words)
-        and all(word in _WHERE or (counted(word) and not known(word)) for word in words)
-    )
+    return place in _PLACES and {word in _WHERE or (counted(word) and not known(word)) for word in words} == {True}
 
 
 def ends(sentence: str) -> list[int]:
