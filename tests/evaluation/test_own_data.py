@@ -132,7 +132,7 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
     kept = [value for value in shares if value is not None]
     assert metrics["shares_mine"] == stats.rate(sum(kept), 4, 0) | {"left_out": 1}
     assert metrics["long_mine"] == stats.mean([10.0 * len(one.text) for one in given], 0)
-    assert metrics["exact_match_mine"]["n"] == 5
+    assert (metrics["exact_match_mine"]["n"], metrics["exact_match_mine"]["count"]) == (5, 0)
     assert "low" in metrics["exact_match_mine"]
     assert set(metrics["chrf_mine"]) == set(metrics["perplexity_mine"]) == {"value", "n"}
     assert metrics["perplexity_mine"]["value"] > 1
@@ -199,8 +199,10 @@ def test_rows_that_cannot_be_asked_are_named(rows: list[dict[str, Any]], more: d
         load_rows(spec)
 
 
-def test_a_reward_that_raises_is_one_line_with_the_row(opened: Any) -> None:
+def test_a_reward_that_raises_is_one_line_with_the_row(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
     spec = _spec(*({"prompt": f"{i}?", "answer": str(i)} for i in range(5)), rewards=[_reward("raises")])
     where, error = "mine, row 3 (mine.jsonl, line 4)", "ZeroDivisionError('division by zero')"
-    with pytest.raises(UserError, match=re.escape(f"{where}: reward my_own_rewards.raises: {error}: prompt '3?'")):
+    said = re.escape(f"{where}: reward my_own_rewards.raises: "), re.escape(f"line 12: {error}: prompt '3?'")
+    with pytest.raises(UserError, match="/.*/my_own_rewards.py, ".join(said)):
         evaluate_own_data(*opened, spec, load_rows(spec))
+    assert not caplog.records  # the error says it

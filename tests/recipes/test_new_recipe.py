@@ -244,6 +244,25 @@ def test_repeated_rows_are_counted_in_one_line(model: str) -> None:
     assert [line for line in made["summary"] if "repeat" in line] == ["rows.jsonl: 4 of 64 rows repeat an earlier row"]
 
 
+def test_answers_are_learned_unless_a_reward_judges_them(
+    model: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["Customer question;Our answer", *(f"{i}?;So {i}." for i in range(30)), ";", "31?;So."]
+    Path("faq.csv").write_text("\n".join(lines), encoding="utf-8")
+    columns = ["prompt=Customer question", "answer=Our answer"]
+    made = new("mine", model, ["faq.csv"], columns=columns)
+    assert made["summary"][1] == "faq.csv: 1 blank row skipped"
+    assert made["summary"][2].startswith("sft on faq.csv: 27 rows for training, 4 held out, 0 left out;")
+    plan("mine", "h100")
+    assert "invalid" not in capsys.readouterr().out
+    sft, after = (yaml.safe_load(made["files"][f"{name}.yaml"])["datasets"][0] for name in ("sft", "after"))
+    assert sft["columns"] == after["columns"] == {"prompt": "Customer question", "completion": "Our answer"}
+    reward = "zero2chat.rewards.exact.exact_match"  # which is chosen anyway
+    made = new("judged", model, ["faq.csv"], columns=columns, rewards=[reward])
+    assert "sft.yaml" not in made["files"]
+    assert [entry["function"] for entry in yaml.safe_load(made["files"]["grpo.yaml"])["rewards"]] == [reward]
+
+
 def test_files_outside_the_working_folder_are_found_from_any_folder(
     model: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,9 +316,11 @@ def test_a_name_may_stand_for_other_columns_in_other_files(model: str) -> None:
 
 def test_the_system_prompt_that_a_template_adds_is_named(model: str) -> None:
     Path(model, "chat_template.jinja").write_text(SMOLLM)
-    made = new("mine", model, [jsonl("chats.jsonl", chats())])
+    data = [jsonl("chats.jsonl", chats())]
+    made = new("mine", model, data)
     adds = "The model's own chat template adds a system prompt to rows without one, “I am Smol”"
     assert made["summary"][1] == f"{adds}: --system TEXT sets another"
+    assert new("other", model, data, system="Be kind.")["summary"][1].startswith("sft on ")
 
 
 # ---- what fits
@@ -391,9 +412,14 @@ def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
     ("changes", "says"),
     [
         ({"name": "model"}, "model: exists already, here or in runs/: give another name"),
+        ({"name": "/proc/mine"}, "/proc/mine: cannot be written: No such file or directory: give another folder"),
         ({"name": "no/mine"}, "no/mine: no folder no: create that folder first"),
         ({"held_out": "./chats.jsonl"}, "--eval ./chats.jsonl: is training data"),
-        ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
+        (
+            {"data": ["odd.jsonl"]},
+            "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them, "
+            "such as --columns prompt=Question completion=Reply. Votes",
+        ),
         (
             {"data": ["votes.jsonl"]},
             "votes.jsonl: its columns (Asked, answer A, answer B, best) fit no format of sft, dpo, grpo: rename them, "
@@ -401,7 +427,14 @@ def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
         ),
         ({"data": ["cut.jsonl"]}, "cut: 2 of 2 rows are invalid: cut, row 0: no assistant message"),
         ({"columns": ["prompt"]}, "--columns prompt: expected NAME=COLUMN, such as prompt='Customer message'"),
-        ({"columns": ["prompt=Asked"]}, "--columns prompt=Asked: no file has the column 'Asked': give one of"),
+        (
+            {"columns": ["prompt=Asked"]},
+            "--columns prompt=Asked: no file has the column 'Asked'; known: id, messages, origin",
+        ),
+        (
+            {"data": ["sums.jsonl"], "columns": ["completion=answer", "prompt=promt"]},
+            "--columns prompt=promt: no file has the column 'promt'; did you mean 'prompt'?",
+        ),
         ({"held_out": "odd.jsonl"}, "--eval odd.jsonl: its columns (asked, said) fit no format of questions: rename"),
         (
             {"data": ["pairs.jsonl"], "rewards": ["zero2chat.rewards.exact.exact_match"]},
@@ -416,6 +449,7 @@ def test_what_it_cannot_do_is_one_line_and_nothing_is_written(changes: dict[str,
     jsonl("pairs.jsonl", pairs())
     jsonl("odd.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
     jsonl("votes.jsonl", votes())
+    jsonl("sums.jsonl", sums())
     jsonl("cut.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])
     given = {"name": "mine", "model": model, "data": [jsonl("chats.jsonl", chats())]} | changes
     before = sorted(Path().rglob("*"))

@@ -104,8 +104,10 @@ def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) 
 def test_its_words_are_those_of_the_glossary(page: str) -> None:
     glossary = " ".join((Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8").split())
     words = re.findall("<dt><b>(.+?)</b></dt><dd>(.+?)</dd>", page[page.index('id="words"') :])
-    assert {"KL", "Nats", "Policy", "Value model", "Entropy", "MFU", "EOS token"} < {term for term, _ in words}
-    for term, text in words:
+    assert {"Token", "Entropy", "EOS token"} < {term for term, _ in words}
+    every = re.findall("<dt><b>(.+?)</b></dt><dd>(.+?)</dd>", Path(pages.__file__).with_name("words.html").read_text())
+    assert {*words} < {*every}
+    for term, text in every:
         assert f"**{term}.** {text}" in glossary
 
 
@@ -239,6 +241,23 @@ def test_a_report_claims_only_what_is_true_of_its_run(
     text = render(read_steps(folders), "tiny", stages.load("report").arguments[0](steps=["x"]).title)
     assert [words for words in CLAIMED if words in text] == [words for words in CLAIMED if words in true]
     assert ("politeness 1" in text) == ("politeness" in str(steps))
+
+
+def test_own_answers_are_shown_and_only_used_words_are_explained(
+    tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    asked = [LINE | {"prompt": f"Policy {i}?", "task": "exam", "score": 0.0, "by": "named"} for i in range(25)]
+    named = {"named_exam": {"value": 0.0, "n": 25, "low": 0.0, "high": 0.1, "count": 0}}
+    folder = write_run(tmp_path / "exam", "evaluate", named, datasets=[{"path": "exam.csv"}], samples=asked)
+    text = render(read_steps([folder]), "own", "Own")
+    assert ("Policy 19?" in text, "Policy 20?" in text) == (True, False)
+    assert "<td>0.0%</td>" in text
+    assert "0 of 25" in text
+    assert "training rows" not in text  # no task was evaluated
+    assert "hundred questions" not in text
+    assert "<b>Policy</b>" not in text
+    assert "<b>Value model</b>" not in text
+    _check(text)
 
 
 def test_the_contents_stay_in_view_and_no_table_is_cut(page: str) -> None:

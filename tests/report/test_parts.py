@@ -41,6 +41,7 @@ def test_an_interval_is_shown_with_its_n_and_omitted_if_missing() -> None:
     assert interval("accuracy", metric) == "80.0–86.0%"
     assert small_print("accuracy", metric) == "95%: 80.0–86.0% · n = 500"
     assert small_print("accuracy", metric | {"contaminated": 0}).endswith(" · n = 500 · 0 contaminated")
+    assert small_print("named", metric | {"count": 0}) == "95%: 80.0–86.0% · 0 of 500"
     assert small_print("loss", {"value": 1.0}) == ""
     assert interval("thought_tokens_sums", {"value": 0.09, "low": -0.09, "high": 0.28}) == "0–0.28"
 

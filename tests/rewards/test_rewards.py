@@ -114,15 +114,19 @@ def test_rewards_that_are_no_list_are_shown(read: Callable[[Any], Any]) -> None:
             read(given)
 
 
-def test_exceptions_are_no_reward(own: Callable[[str, str], Reward], caplog: pytest.LogCaptureFixture) -> None:
+def test_exceptions_are_no_reward(
+    own: Callable[[str, str], Reward], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     reward = own("fragile.parse", "[float(int(c) == int(a)) for c, a in zip(completions, answer)]")
     logged: dict[str, float] = {}
     assert reward(["5", "five", "6"], answer=["5", "5", "5"], log_metric=logged.__setitem__) == [1.0, None, 0.0]
     assert logged == {"parse/errors": 1 / 3}
     assert reward.errors == 1
     assert "'five'" in caplog.text
+    assert "(1 of 3 completions failed)" in caplog.text
+    assert len(caplog.records) == 1
     assert reward.failure is not None
-    assert reward.failure.startswith("row 1: reward fragile.parse: ValueError(")
+    assert reward.failure.startswith(f"row 1: reward fragile.parse: {tmp_path}/fragile.py, line 2: ValueError(")
     assert reward(["5"], answer=["5"]) == [1.0]
     assert reward.failure is None
     assert reward(["x"] * 100, answer=["5"] * 100) == [None] * 100
@@ -131,7 +135,9 @@ def test_exceptions_are_no_reward(own: Callable[[str, str], Reward], caplog: pyt
 def test_a_function_that_always_fails_ends_the_run(own: Callable[[str, str], Reward]) -> None:
     reward = own("broken.broken", "[c.lenght for c in completions]")
     assert reward(["a"] * 32) == [None] * 32
-    with pytest.raises(UserError, match=r"broken\.broken fails for every completion: AttributeError") as caught:
+    with pytest.raises(
+        UserError, match=r"^reward broken\.broken: .*broken\.py, line 2: AttributeError\(.*\), for every completion"
+    ) as caught:
         reward(["a"] * 32, prompts=[[{"role": "user", "content": f"What is {i}?"}] for i in range(32)])
     assert str(caught.value).endswith(": prompt 'What is 31?'")
 

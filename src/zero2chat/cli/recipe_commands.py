@@ -53,7 +53,7 @@ def add_to(commands: Any) -> None:
     option(new, "--data", "FILE", "rows in a format of docs/data.md; repeatable", required=True, action="append")
     option(new, "--eval", "FILE", "rows for the evaluation (default: some of --data)", dest="held_out")
     several = more | {"action": "extend", "nargs": "+"}
-    option(new, "--columns", "NAME=COLUMN", "read columns of the data as NAME; repeatable", **several)
+    option(new, "--columns", "NAME=COLUMN", "read a column as NAME, such as completion=Reply; repeatable", **several)
     option(new, "--reward", "FUNCTION", "of GRPO and the evaluation; repeatable", dest="rewards", **more)
     option(new, "--system", "TEXT", "system prompt of rows without one", type=decoded)
     option(new, "--gpu", "NAME", "such as h100, a100, l40s or 4090 (default: this machine's CPU)")

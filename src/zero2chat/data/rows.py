@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _MOST_LISTED = 20
 _DELIMITERS = ",;\t|"
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 csv.field_size_limit(sys.maxsize)
 
 
@@ -44,6 +44,7 @@ class Table:
     column_names: list[str]
     rows: Any  # a list of dicts, or a Dataset
     places: Sequence[str] = ()
+    blank: int = 0  # rows of a CSV without text in any cell, which are left out
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,7 +110,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
     """Return cells as numbers if all are written as numbers. Text such as 02139 or 1_000 is no number."""
-    if not all(isinstance(cell, str) and _NUMBER.fullmatch(cell.strip()) for cell in cells):
+    if not all(isinstance(cell, str) and NUMBER.fullmatch(cell.strip()) for cell in cells):
         return cells
     numbers = [float(cell) if set(cell) & set(".eE") else int(cell) for cell in cells]
     return numbers if all(abs(number) < 2**63 for number in numbers) else cells
@@ -118,11 +119,12 @@ def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
 # ---- local files
 
 
-def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows of the files, and each row's file and line. `kind` is json or csv. Raises `UserError` if a file
-    or line cannot be read, or if there are no rows."""
+def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Return the rows of the files, each row's file and line, and the number of a CSV's blank rows, which are left out.
+    `kind` is json or csv. Raises `UserError` if a file or line cannot be read, or if there are no rows."""
     rows: list[dict[str, Any]] = []
     places: list[str] = []
+    blank = 0
     for file in files:
         try:
             with fsspec.open(file, "rb", compression="infer") as opened:
@@ -136,11 +138,14 @@ def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[lis
         for place, row in _csv_rows(text, where) if kind == "csv" else _json_rows(text, where):
             if not isinstance(row, dict):
                 raise UserError(f"{where}, {place}: expected an object, {{…}}, found {type(row).__name__}")
+            if kind == "csv" and not "".join(row.values()).strip():
+                blank += 1
+                continue
             rows.append(row)
             places.append(f"{file}, {place}")
     if not rows:
         raise UserError(f"{label}: {', '.join(files)}: the file has no rows")
-    return rows, places
+    return rows, places, blank
 
 
 def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
@@ -199,11 +204,11 @@ def load_table(source: Source) -> Table:
         names = _names(source, rows.column_names)
         rows = rows.select_columns(list(names.values())).rename_columns({own: name for name, own in names.items()})
         return Table(source, rows.column_names, rows)
-    rows, places = _read_files(files, source.kind, source.label)
+    rows, places, blank = _read_files(files, source.kind, source.label)
     names = _names(source, list(dict.fromkeys(column for row in rows for column in row)))
     if source.columns:
         rows = [{name: row[own] for name, own in names.items() if own in row} for row in rows]
-    table = Table(source, list(names), rows, places)
+    table = Table(source, list(names), rows, places, blank)
     return table if source.split == "train" else table.select(_slice(source, len(rows)))
 
 

@@ -31,7 +31,7 @@ from zero2chat.inference.generate import Answer, answer
 from zero2chat.inference.tool_format import Tools
 from zero2chat.rewards import Reward, read_rewards, with_names
 
-_SHOWN = 6  # answers saved as samples
+_SHOWN = 100  # answers saved as samples
 
 
 @dataclass
@@ -192,6 +192,7 @@ def _by_rewards(spec: OwnData, rows: Rows, texts: Sequence[str]) -> dict[str, li
     columns = {name: rows.others[name][:] for name in rows.others.column_names}
     scores = {}
     for reward in spec.open_rewards():
+        reward.logs = False  # its failure is raised
         values = reward(completions, prompts=rows.prompts, **columns)
         if reward.failure is not None:
             raise UserError(with_names(reward.failure, rows.names))
@@ -234,6 +235,7 @@ def _metric(values: list[float | None] | float, questions: Sequence[str], seed: 
     numbers, asked = zip(*((v, q) for v, q in zip(values, questions, strict=True) if v is not None), strict=True)
     is_rate = all(0 <= value <= 1 for value in numbers)
     metric = stats.clustered_rate(numbers, asked, seed) if is_rate else stats.mean(numbers, seed, asked)
+    metric |= {"count": int(sum(numbers))} if {*numbers} <= {0, 1} else {}
     return metric | ({"left_out": n - len(numbers)} if len(numbers) < n else {})
 
 

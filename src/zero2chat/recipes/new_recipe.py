@@ -121,7 +121,8 @@ def _measure(part: Part, model: str, template: str | None, rewards: Sequence[str
         problems = [row for source in part.sources for row in load_problems(Source(**source))]
         prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
         part.settings["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
-        part.settings["rewards"] += [{"function": function} for function in rewards]
+        chosen = part.settings["rewards"][0]["function"]
+        part.settings["rewards"] += [{"function": function} for function in rewards if function != chosen]
     assert stage.prepare is not None
     rows = stage.prepare(*stage.build(settings | part.settings, part.stage))
     part.held_out = len(getattr(rows, "held_out", ())) or part.held_out
@@ -285,7 +286,7 @@ def new(
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     named, more = read_names(columns), {"system": system} if system is not None else {}
     _require_hub(model)
-    parts = assign(data, held_out, named, more)
+    parts = assign(data, held_out, named, more, bool(rewards))
     # First: only training rows are measured.
     evaluated = choose_evaluation(parts, held_out, 500 if gpu else 100, named, more)
     if rewards:
@@ -295,7 +296,7 @@ def new(
     base = open_base(model, parts, gpu, rewards)
     template = base.template or "the model's own"
     summary = [f"Model: {model}, {base.parameters:,} parameters, chat template: {template}"]
-    if base.system:
+    if base.system and system is None:
         said = f"The model's own chat template adds a system prompt to rows without one, “{base.system.strip()}”"
         said += ", and this recipe's template does not" if base.template else ""
         summary.append(f"{' '.join(said.split())}: --system TEXT sets another")
@@ -316,7 +317,7 @@ def new(
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{folder}: cannot be written: {error.strerror}: give another folder") from error
     following = f"Next: zero2chat run {shlex.quote(recipe)}, then zero2chat chat {shlex.quote(str(trained))}"
     following += f" --system {shlex.quote(system)}" if system else ""
     print("\n".join(map(on_terminal, [*summary, f"wrote {recipe}: {', '.join(files)}", following])))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zero2chat.core.errors import UserError
+from zero2chat.core.errors import UserError, nearest
 from zero2chat.data.chat_formats import CONVERSATIONS, OPTIONAL, PREFERENCES, VOTES, Shape, first_fitting
-from zero2chat.data.rows import Table, load_table
+from zero2chat.data.rows import NUMBER, Table, load_table
 from zero2chat.data.sources import Source, spread_splits
 from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES
 
@@ -19,10 +19,7 @@ from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES
 FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
 Names = Sequence[tuple[str, str]]  # of columns: the new name, and the one in a file
 _THUMBS_DOWN = {"false", "0", "0.0"}
-_EXAMPLE = (
-    "--columns prompt='Customer message'. Two answers of which one is better need the columns prompt, chosen, rejected "
-    "or prompt, a, b, preferred (A, B or tie)"
-)
+_EXAMPLE = "--columns prompt=Question completion=Reply. Votes need prompt, a, b, preferred or prompt, chosen, rejected"
 
 
 @dataclass
@@ -43,11 +40,17 @@ def without_dots(path: str) -> str:
     return os.path.normpath(Path.cwd() / path) if path.startswith("..") else path
 
 
-def _open(path: str, named: Names) -> Table:
-    """Load a file's rows. `named` gives new names to those of its columns that the file has."""
+def _open(path: str, named: Names, imitated: bool = False) -> Table:
+    """Load a file's rows. `named` gives new names to those of its columns that the file has. If answers are to be
+    `imitated`, the column `answer` of prompts and answers is the completion, unless all answers are numbers."""
     table = load_table(Source(path=path, invalid="drop"))
     own = {name: column for name, column in named if column in table.column_names}
-    return load_table(Source(path=path, invalid="drop", columns=own)) if own else table
+    table = load_table(Source(path=path, invalid="drop", columns=own)) if own else table
+    shape = first_fitting((*CONVERSATIONS, *PREFERENCES, PROMPT_AND_ANSWER), table.column_names) if imitated else None
+    if shape is PROMPT_AND_ANSWER and not all(NUMBER.fullmatch(str(value).strip()) for value in table["answer"]):
+        own["completion"] = own.pop("answer", "answer")
+        table = load_table(Source(path=path, invalid="drop", columns=own))
+    return table
 
 
 def _columns(table: Table, shape: Shape) -> dict[str, Any]:
@@ -77,17 +80,17 @@ def read_names(texts: Sequence[str]) -> Names:
     return [(name, own) for name, _, own in (text.partition("=") for text in texts)]
 
 
-def assign(paths: Sequence[str], held_out: str | None, named: Names, more: Mapping[str, Any]) -> list[Part]:
-    """Return the training steps in order, each with the files it reads. Preference pairs go to `dpo` only. A file with
-    both completions and answers goes to `sft` and `grpo`. `more` has further settings of each source. Raises
-    `UserError` for a file that no step reads, and for a column that no file has, `held_out` included."""
+def assign(data: Sequence[str], held_out: str | None, named: Names, more: Mapping[str, Any], grpo: bool) -> list[Part]:
+    """Return the training steps in order, each with the files it reads. Preference pairs go to `dpo` only, completions
+    and answers to `sft` and `grpo`, and answers alone to `sft`, unless they are numbers or `grpo` is wanted. `more`
+    has further settings of each source. Raises `UserError` for a file or an option of `named` that nothing reads."""
     parts = {stage: Part(stage, [], {}) for stage in FORMATS}
-    tables = {path: _open(path, named) for path in dict.fromkeys(paths)}
+    tables = {path: _open(path, named, not grpo) for path in dict.fromkeys(data)}
     opened = [*tables.values(), *([_open(held_out, named)] if held_out else [])]
     for name, own in named:
         if not any(own in table.source.columns.values() for table in opened):
-            has = ", ".join(dict.fromkeys(column for table in opened for column in table.column_names))
-            raise UserError(f"--columns {name}={own}: no file has the column '{own}': give one of {has}")
+            has = {table.source.columns.get(column, column) for table in opened for column in table.column_names}
+            raise UserError(f"--columns {name}={own}: no file has the column '{own}'{nearest(own, list(has))}")
     for path, rows in tables.items():
         columns, repeated = rows.column_names, len(rows) - len({repr(row) for row in rows.rows})
         if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
@@ -106,8 +109,9 @@ def assign(paths: Sequence[str], held_out: str | None, named: Names, more: Mappi
             assert shape is not None
             parts[stage].sources.append({"path": path, "invalid": "drop", **_columns(rows, shape), **more})
             parts[stage].counts[path] = len(rows)
-            if repeated:
-                parts[stage].notes[f"{path}: {repeated:,} of {len(rows):,} rows repeat an earlier row"] = None
+            blank = f"{rows.blank:,} blank row{'s' * (rows.blank > 1)} skipped"
+            counted = {blank: rows.blank, f"{repeated:,} of {len(rows):,} rows repeat an earlier row": repeated}
+            parts[stage].notes |= {f"{path}: {note}": None for note, n in counted.items() if n}
     return [part for part in parts.values() if part.sources]
 
 

@@ -180,21 +180,22 @@ def show(made: dict[str, Any], console: Console) -> None:
         for part in next(iter(step["memory"].values()), {}):
             memory.add_row(part.replace("_", " "), *(_text(parts[part]) for parts in step["memory"].values()))
         console.print(f"\n[bold]{name}[/bold]", figures, memory, sep="\n")
-    console.print(f"\ntotal {': '.join(_time(made['hours']))}")
+    console.print(f"\ntotal {': '.join(_time(made['hours']))}, without start-up and evaluation")
     price = "add --price, of one GPU for an hour"
     if made["price"] is not None:
-        price = f"{_text(made['cost'])} at {made['price']:g} per GPU and hour"
+        price = f"{_text(made['cost'], least=1)} at {made['price']:g} per GPU and hour"
     console.print(f"total cost: {price}", soft_wrap=True)
 
 
 def _time(hours: float | None) -> tuple[str, str]:
     """Return the unit and the number: minutes if they are few."""
-    return ("hours", _text(hours)) if hours is None or hours >= 0.1 else ("minutes", _text(hours * 60))
+    return ("hours", _text(hours)) if hours is None or hours >= 0.1 else ("minutes", _text(hours * 60, least=1))
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, least: int = 0) -> str:
     if value is None:
         return "not known: set max_steps"
     if isinstance(value, bool | str):
         return value if isinstance(value, str) else "yes" if value else "no"
-    return f"{value:,.2f}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"
+    digits = 2 if isinstance(value, float) and value < 1000 else 0
+    return f"under {least}" if value < least else f"{value:,.{digits}f}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from zero2chat.report.steps import Metric, StepResult
 
 Sections = Mapping[str, Section]  # by stage; a step of another stage shows its metrics only
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")  # for light, dark, phone and print
-_WORDS = Path(__file__).with_name("words.html").read_text(encoding="utf-8")  # terms, with sentences of docs/glossary.md
+_WORDS = Path(__file__).with_name("words.html").read_text("utf-8").splitlines(True)[1:-1]  # as in docs/glossary.md
 # The browser itself then blocks scripts and requests, even if a model's text contains them.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _CHANGED = "What changed"
@@ -105,6 +107,12 @@ def render(
     joint, first = _joint(steps, sections), _changed(scored, models, steps, sections, turned)
     # A pretraining that continues an existing model names it.
     from_scratch = any(step.stage == "pretrain" and not step.settings.get("model_name_or_path") for step in steps)
+    body = first + "".join(_section(step, sections, from_scratch, turned.get(step.name, "")) for step in steps)
+    body += "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
+    # Only words that the page itself uses, its pictures included, are explained, not those of questions and answers.
+    own = re.sub(r"<(dd|td|blockquote)\b.*?</\1>|<[^>]*>", " ", body, flags=re.DOTALL)
+    own += "".join(base64.b64decode(svg).decode() for svg in re.findall(r"base64,([\w+/=]+)", body))
+    words = [line for line in _WORDS if re.search(rf"\b{line[7:].partition('<')[0]}s?\b", own, re.IGNORECASE)]
     took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -113,10 +121,8 @@ def render(
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
         f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps, {took}</p>\n'
         f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}</header>\n"
-        f"{_contents(steps, sections, joint, first)}<main>\n{first}"
-        + "".join(_section(step, sections, from_scratch, turned.get(step.name, "")) for step in steps)
-        + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
-        + f'<section id="words">\n<h2>Words</h2>\n{_WORDS}</section>\n</main>\n<footer>'
+        f"{_contents(steps, sections, joint, first)}<main>\n{body}"
+        + f'<section id="words">\n<h2>Words</h2>\n<dl>\n{"".join(words)}</dl>\n</section>\n</main>\n<footer>'
         "Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
         "<code>step.metric</code>.</footer>\n</body>\n</html>\n"
     )

@@ -63,7 +63,7 @@ def picture(svg: str, caption: str, alt: str = "") -> str:
 def is_rate(name: str, metric: Metric) -> bool:
     """Return whether a metric is shown in percent."""
     value = finite(metric["value"])
-    return bool(_RATE.match(name)) and value is not None and 0 <= value <= 1
+    return bool(_RATE.match(name) or "count" in metric) and value is not None and 0 <= value <= 1
 
 
 def duration(seconds: float) -> str:
@@ -122,7 +122,7 @@ def small_print(name: str, metric: Metric) -> str:
     """Format the details that a metric has, such as `95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`."""
     parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
     if metric.get("n") is not None:
-        parts.append(f"n = {exact(metric['n'])}")
+        parts.append((f"{exact(metric['count'])} of " if "count" in metric else "n = ") + exact(metric["n"]))
     for key in ("contaminated", "left_out"):
         if metric.get(key) is not None:
             parts.append(f"{exact(metric[key])} {key.replace('_', ' ')}")

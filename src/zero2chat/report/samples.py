@@ -39,13 +39,14 @@ class Answers:
         """Return the HTML of the samples."""
         by_step = list(step.samples_by_step().values())
         early = {to_text(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
+        most = 20 if step.stage == "evaluate" and step.settings.get("datasets") else self.most
         count, shown = Counter[str](), list[str]()
         for sample in by_step[-1]:
             task = to_text(sample.get("task", ""))
             count[task] += 1
-            if count[task] <= self.most:
+            if count[task] <= most:
                 shown.append(_answer(sample, early.get(to_text(sample.get("prompt"))), self.characters))
-        first = paragraph(f"The first {self.most} of each task, in order; not cherry-picked.", "aside")
+        first = paragraph(f"The first {most} of each task, in order; not cherry-picked.", "aside")
         return first + beginning(shown, lambda some: f'<div class="answers">{"".join(some)}</div>\n')
 
 

@@ -145,7 +145,7 @@ CONSTANT = (
 )
 # `accuracy_sampled_sums` is pass@1 on `sums`, if scores are 0 or 1; `accuracy_sampled` alone is the mean over tasks.
 TASK_SCORES = Bars(
-    f"Scores by task, with 95% intervals. {CONSTANT}",
+    f"Scores by task, with 95% intervals. No test question occurs in a task's training rows. {CONSTANT}",
     {
         kind: rf"{kind}_(?!sampled$|sampled_)(.+)"
         for kind in ("accuracy", "accuracy_sampled", "pass_at_8", "tool_call_rate", "constant")

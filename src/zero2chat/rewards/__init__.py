@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from importlib import import_module
@@ -134,6 +135,7 @@ class Reward:
         self._ignored = {key for key in options if key not in needed} if ours else set()
         self.errors = 0  # completions for which the function raised
         self.failure: str | None = None  # the first row of the last call for which it raised, and the error
+        self.logs = True  # the first failure of a call
         self._judged = 0  # completions for which it returned a number
         self._check_references = getattr(module, "check_references", None)
         self._references = getattr(module, "REFERENCES", "answer")
@@ -159,7 +161,7 @@ class Reward:
         has failed for all of its first completions.
 
         A completion's text may cause any other exception, and must not end training: the completion gets None, which
-        has no effect. The error is logged and counted as the metric `<function>/errors`.
+        has no effect. The first error is logged, and all are counted as the metric `<function>/errors`.
         """
         columns = {key: value for key, value in columns.items() if key not in self._ignored} | self._options
         self.failure = None
@@ -167,17 +169,16 @@ class Reward:
             values = checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
         except UserError:
             raise
-        except Exception as error:
+        except Exception:
             if not completions:
                 raise
-            _log.warning("reward %s failed on a batch (%r): judging the completions one by one", self._path, error)
             values = self._one_by_one(completions, columns)
         self._judged += sum(value is not None for value in values)
         return values
 
     def _one_by_one(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[float | None]:
         rewards: list[float | None] = []
-        failed: list[tuple[int, Exception]] = []
+        failed: list[tuple[int, str, Exception]] = []
         # A trainer's columns have one entry per completion; options are passed unchanged.
         lists = {k: v for k, v in columns.items() if isinstance(v, list | tuple) and k not in self._options}
         split = {k: v for k, v in lists.items() if len(v) == len(completions)}
@@ -189,18 +190,18 @@ class Reward:
                 raise
             except Exception as error:
                 said = f"{_prompt_end(columns, i)}answer {last_message(completion)[:200]!r}"
-                _log.warning("reward %s: %r: %s", self._path, error, said)
-                self.failure = self.failure or f"row {i}: reward {self._path}: {error!r}: {said}"
-                failed.append((i, error))
+                at = traceback.extract_tb(error.__traceback__)[:2][-1]  # after this frame, the function's own
+                raised = f"reward {self._path}: {at.filename}, line {at.lineno}: {error!r}"
+                self.failure = self.failure or f"row {i}: {raised}: {said}"
+                failed.append((i, raised, error))
                 rewards.append(None)
         self.errors += len(failed)
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
-            i, cause = failed[-1]
-            raise UserError(
-                f"reward {self._path} fails for every completion: {cause!r}: {_prompt_end(columns, i)}".rstrip(": ")
-            ) from cause
-        log_metric = columns.get("log_metric")
-        if log_metric is not None:
+            i, raised, cause = failed[-1]
+            raise UserError(f"{raised}, for every completion: {_prompt_end(columns, i)}".rstrip(": ")) from cause
+        if failed and self.logs:
+            _log.warning("%s (%d of %d completions failed)", self.failure, len(failed), len(completions))
+        if (log_metric := columns.get("log_metric")) is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))
         return rewards
 

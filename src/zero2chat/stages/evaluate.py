@@ -178,9 +178,8 @@ STAGE = Stage(
     run=run,
     section=Section(
         title="The exam",
-        story="Evaluation. A task's test questions do not occur in its training rows. A score on a few hundred "
-        "questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such intervals contain the "
-        "true score. Scores without a count of contaminated questions were not checked for contamination.",
+        story="Evaluation. Scores are noisy: about 95 of a hundred 95% intervals contain the true score. Scores "
+        "without a count of contaminated questions were not checked for contamination.",
         metrics=evaluation_metrics,
         figures=(TASK_SCORES,),
     ),
