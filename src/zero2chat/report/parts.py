@@ -115,7 +115,9 @@ def interval(name: str, metric: Metric) -> str:
     if name == "points":
         return f"{100 * low:+.1f} to {100 * high:+.1f}"
     low = max(0.0, low) if name.startswith("thought_tokens_") else low
-    return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
+    if is_rate(name, metric):
+        return f"{100 * low:.1f}–{100 * high:.1f}%"
+    return f"{exact(low)} to {exact(high)}" if low < 0 else f"{exact(low)}–{exact(high)}"
 
 
 def small_print(name: str, metric: Metric) -> str:
