@@ -64,7 +64,9 @@ class Comparison:
             return self._equations(gold, answer, self._same)
         if kinds[1] == "equals":  # a + b = 5 for 5
             return bool(answer[1]) and self._holds(answer) and self._same(gold, answer[3][0])
-        if kinds[0] == "equals":  # x = 5 asks for 5, x + y = 5 does not
+        if kinds[0] == "equals":  # x = 5 asks for 5, but not for 5 solutions; x + y = 5 does not
+            if kinds[1] == "quantity" and not all(map(known, (read_unit(answer[2]) or ({},))[0])):
+                return False
             return bool(gold[1]) and gold[1][0] and self._holds(gold) and self._same(gold[3][0], answer)
         if "within" in kinds:
             return self._regions(gold, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, trails
+from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, titled, trails
 from zero2chat_verifier.units import counted, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
@@ -41,7 +41,6 @@ _ENDED, _WORD = re.compile(r"(?:\A|[\d%)$}>])\Z"), re.compile(r"(?<![\\A-Za-z])[
 _TITLE = re.compile(r"(?i)(?:\A|\n)\s*(?:#+ [^\n]*|(?:#+ )?step \d+[:.][^\n]*|(?:final )?answer:?|conclusion:?)\n")
 _MARKS = re.compile(r"\^\{?\\circ\}?|°|\\?\$|\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\\?%")
 _BULLET = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•])\s+(?=[A-Za-z])")
-_NUMBER = re.compile(r"(?:\\[dt]?frac|\\sqrt|\\pi|[\d.,{}+/ -])*")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z(])")  # a variable, and no function
 _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, but not f(2)
 # Content that may have a label: no option, no list, no relation.
@@ -55,7 +54,7 @@ _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
 _WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")
 # "The final answer is 5." after a box counts in its place.
 _RESTATED = re.compile(
-    r"(?i)[.$\])}]\s+(?:(?:#+ |\*\*)?final answer:?(?:\*\*)?:?\s+)?"
+    r"(?i)[.$\])}*\s]*\s(?:(?:#+ |\*\*)?final answer:?(?:\*\*)?:?\s+)?"
     r"the (?:final )?answer is:? +([^\n]+?)\.?(?: I hope it is correct\.?)?\s*\Z"
 )
 _HOPED = re.compile(r"\s(?:I hope it is correct|Done|QED)\.?\s*\Z")
@@ -94,7 +93,7 @@ def final_answer(text: str, named: bool = True) -> str | None:
     box, mark = _last_box(text), text.rfind("####")
     if box is not None and mark < box[0]:
         start, end, several, boxed = box
-        if restated := _RESTATED.search(text, end):
+        if restated := _RESTATED.match(text, end):
             return restated[1]
         return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several, named)
     if mark < 0:
@@ -206,7 +205,7 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
     ):
         return _beside(boxed)
     (label, _, counts), (name, sign, numeric) = lead, chain
-    if counts and named and not unit and _NUMBER.fullmatch(boxed):
+    if counts and named and not unit and _SINGLE.fullmatch(boxed) and not (_MARKS.search(boxed) or _WORD.search(boxed)):
         unit = f"\\text{{ {counts}}}"
     if (not named and (numeric or _COMPUTED.search(name))) or (
         not numeric and (label or unit) and name and not _LETTER.search(name)  # f(1)+f(2)
@@ -271,7 +270,7 @@ def _led(prose: str) -> Lead | None:
     """Return what the last sentence of a text says of the answer after it; None if it may change that answer."""
     start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
     sentence = " ".join(_BULLET.sub("", _TITLE.sub("", prose[at:])).split())
-    if not idle(prose[start:at]):
+    if not idle(prose[start:at]) or not all(map(titled, _TITLE.findall(prose[start:]))):
         return None
     if _HEADING.match(sentence):
         alone = sentence or "\n" in prose[at:] or "\n" in prose[start:at][-3:] or not prose[:at].strip(" \n")

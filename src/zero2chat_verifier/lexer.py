@@ -276,7 +276,7 @@ def _braced(tokens: list[Token]) -> list[Token]:
             return out
         if token == ("sign", "{", token.spaced):
             inner = group(depth)
-            return inner if len(inner) == 1 else [opened, *inner, closed]
+            return inner if len(inner) == 1 and inner[0].value != "," else [opened, *inner, closed]
         return [token]
 
     def group(depth: int) -> list[Token]:

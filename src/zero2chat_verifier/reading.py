@@ -24,6 +24,10 @@ _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s
 _LABELLED = re.compile(
     r"(?:\((?P<fenced>[A-J])\)\s+(?!-\s|[+=])|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
 )
+# The text after an option's letter may name another option, or leave the choice open.
+_HEDGED = re.compile(
+    r"\?|(?:[,;/]\s*\(?[A-Z]|(?<![A-Za-z\\])[A-J])(?![A-Za-z])|(?:^|[ ,;])\(?[a-j]\)|\b(?:or|and|not|no)\b"
+)
 # "xy", "rR", "x y" and "ab - c", but not an English word of two letters.
 _NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"
 _PRODUCT = re.compile(
@@ -76,11 +80,11 @@ def read_answer(text: str) -> Reading:
             content = read_answer(rest)
             if content.problem:
                 return content
-            if content.choice or _hedged(rest):
+            if content.choice or _HEDGED.search(rest):
                 return Reading(problem="unsupported")
             return content._replace(choice=str(labelled[str(labelled.lastgroup)]).upper())
         if _CHOICES.fullmatch(plain):
-            return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
+            return Reading(words=", ".join(sorted(re.findall(r"\b[A-H]\b", plain))))
         if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
             if spoken.lower() in units.NUMBERS:
@@ -110,13 +114,6 @@ def _of_mathematics(cleaned: str) -> Reading:
         return Reading(parse(tokens), tokens=written)
     except Unreadable:
         return Reading(tokens=written)
-
-
-def _hedged(rest: str) -> bool:
-    """Whether the text after an option's letter may name another option, or leave the choice open."""
-    return (
-        re.search(r"\?|(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\(?[a-j]\)|\b(?:or|and|not|no)\b", rest) is not None
-    )
 
 
 def same_words(answer: str, expected: str) -> bool:

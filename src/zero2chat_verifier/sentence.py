@@ -48,11 +48,12 @@ _IT_IS = re.compile(r"(?:it|this|that|which|there) (?:is|are|was|were|will be|gi
 _WHO = re.compile(r"(?:will |can )?(needs? to [a-z]+|[a-z]+)(?: (?:a total of|him|her|them))?")
 _SOMEBODY = frozenset({"he", "she", "they", "it", "we", "you", "i"})
 _NAME = re.compile(r"[a-zA-Z]|[A-Z]{1,6}|" + _FORMULA)
-_WORDS = "|".join(word.replace("*", "[a-z]*").replace("_", " ") for word in WORDS["tail"])
+_DOUBT, _TAIL = ("|".join(WORDS[name]).replace("*", "[a-z]*").replace("_", " ") for name in ("doubt", "tail"))
 _CHANGING = re.compile(
-    rf"(?i)\b(?:{_WORDS})\b|n['’]t\b|\\(?:l?not|neg|b?cancel)"
+    rf"(?i)\b(?:{_DOUBT}|{_TAIL})\b|n['’]t\b|\\(?:l?not|neg|b?cancel)"
     r"|\b(?:\w*(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|teen|tie|dred|sand|lion)ths?|third) of\b"
     rf"|\b(?:{'|'.join(NUMBERS)}|[\d.,]+) (?:(?!a\b)[a-z]\b|\$|of\b)"
+    r"|(?<!of )\btimes\b|(?<!square )(?<!cubic )\bunits of\b|\bup to (?!\d|\$|and\b)"
     r"|\b(?:in|as) (?!(?:the|an?|each|which|that|both|our|all|this|these|total|order|simplest|lowest|standard|terms)\b"
     r"|(?-i:[A-Z])|\$)[a-z]+\b(?!-)"
 )
@@ -60,7 +61,10 @@ _WHERE, _PLACES = _set("where"), frozenset({"in", "at", "on", "for"})
 _ASKED = _DETERMINERS | {"part", "question", "problem"}  # "the answer to part (b)", but not "the answer to avoid"
 _NEGATED = re.compile(r"(?i)\b(?:not?|never|cannot|without|(?:fail|avoid|exclu|violat|break|miss|lack)\w*)\b")
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
-_COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,}|(?<=\bin )\w\w)")
+_COUNTED = re.compile(
+    r"(?i)(number of |how many |[\d$] |)(?:the |these |different |distinct )?"
+    r"\b((?:square |cubic )?\w{3,}|(?<=\bin )\w\w)"
+)
 
 
 _ENDS = re.compile(
@@ -96,11 +100,16 @@ def led(sentence: str) -> Lead | None:
 
 
 def idle(sentence: str) -> bool:
-    """Whether an earlier sentence is plain: one with mathematics is not read, others have only listed words."""
-    words = re.findall(r"[A-Za-z’']+|…", sentence)
-    return bool(re.search(r"[\d$\\=]", sentence)) or all(
-        word.lower() in _STEPS or word.lower() in _OPENINGS for word in words
-    )
+    """Whether an earlier sentence is plain: one with mathematics calls nothing wrong, others have only listed words."""
+    if re.search(r"[\d$\\=]", sentence):
+        return not re.search(rf"(?i)\b(?:{_DOUBT})\b", sentence)
+    return _STEPS.union(_OPENINGS).issuperset(re.findall(r"[a-z’']+|…", sentence.lower()))
+
+
+def titled(title: str) -> bool:
+    """Whether a heading has only listed words and counted nouns, and no negation."""
+    words = re.findall(r"[a-z]+", title.lower())
+    return all(word in _STEPS | _OPENINGS | _QUALITIES | _LINKS or _noun(word) or counted(word) for word in words)
 
 
 def trails(after: str) -> bool:
@@ -198,15 +207,26 @@ def _quantity(words: list[str], verb: str) -> Lead | None:
     if not labels and noun == "answer":
         return Lead("", "answer")
     text = " ".join((*phrase, *tail))
-    counts = [word for of, word in _COUNTED.findall(text) if known(word) or (of and counted(word))][-1:]
     said = f"\\text{{{labels}}}: " if verb == ":" else f"\\text{{{labels} value}}: "
-    return Lead(said if labels else "" if simple else VALUE, noun, "".join(counts))
+    return Lead(said if labels else "" if simple else VALUE, noun, _counts(text))
+
+
+def _counts(text: str) -> str:
+    """Return the unit or the noun of what a quantity counts, or "units" if it may be a multiple: "in 5 hours"."""
+    counts, several = "", False
+    for of, word in _COUNTED.findall(text):
+        if len(of) > 2 and counted(word) and not several:
+            return str(word)
+        several |= bool(of)
+        if known(word.split(" ")[-1]):
+            counts = "units" if several else word
+    return counts
 
 
 def _plain(noun: str, tail: list[str]) -> bool:
     """Whether what a noun is about does not change the value."""
     text = " ".join(tail)
-    if _CHANGING.search(re.sub(r"\bin (\w+)", lambda found: "" if known(found[1]) else found[0], text)):
+    if _CHANGING.search(re.sub(r"\bin (\w+)", lambda found: found[known(found[1])], text)):
         return False
     for i, word in enumerate(tail):
         if word in ("is", "are", "was", "were", "=", ":") and not _CLAUSE.intersection(tail[:i]):
@@ -214,13 +234,10 @@ def _plain(noun: str, tail: list[str]) -> bool:
     clause = tail[0] in _CLAUSE or (tail[0] == "to" and not _ASKED.intersection(tail[1:2]))
     if (clause and noun in _PLAIN) or ((clause or noun in _PLAIN) and noun != "probability" and _NEGATED.search(text)):
         return False  # "the root that fails is"
-    if noun in _PLAIN and tail[0] == "of":  # "the value of ten x"
-        inner = tail[1:]
-        while inner and inner[0].lower() in _DETERMINERS:
-            inner = inner[1:]
-        at = 0
-        listed = [_noun(word) or word in _QUALITIES or _NAME.fullmatch(word) for word in inner]
-        while at < len(inner) and (listed[at] or (at == 0 and not inner[at][0].isalpha())):
+    if noun in _PLAIN and tail[0] in ("of", "to"):  # "the value of ten x"
+        inner, at = tail[1:], 0
+        listed = [_noun(word) or word in _QUALITIES | _ASKED or _NAME.fullmatch(word) for word in inner]
+        while at < len(inner) and (listed[at] or (tail[at] in ("of", "to", *_ASKED) and not inner[at][0].isalpha())):
             at += 1
         return at > 0 and (at == len(inner) or inner[at] in _LINKS)
     return True

@@ -64,6 +64,9 @@ def test_what_cannot_be_decided_safely_is_unsupported() -> None:
         "The square of $x$\n#### 5",
         "So $x$ plus 3 equals\n#### 5",
         "The wrong result for $n=3$ would be\n#### 5",
+        "### A flawed attempt\n\\boxed{5}",
+        "## What it is not\n$\\boxed{5}$",
+        "Step 2: this root must be rejected.\n\\boxed{5}",
     ],
 )
 def test_text_on_other_lines_may_change_an_answer(text: str) -> None:
