@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ def test_a_file_in_another_encoding_is_refused_with_its_first_line(invalid):
 
 @pytest.mark.parametrize("name", ["b.csv", "b.xlsx"])
 def test_a_spreadsheet_is_refused_by_its_content(name):
-    Path(name).write_bytes(b"PK\x03\x04\xff")
+    with zipfile.ZipFile(name, "w") as book:
+        book.writestr("xl/workbook.xml", "<workbook/>")
     with pytest.raises(UserError, match=rf"^b: {name}: a zip archive, such as an Excel workbook: save it as CSV$"):
         load_conversations(Source(path=name))
 

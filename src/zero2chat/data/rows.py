@@ -12,6 +12,7 @@ import io
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,7 @@ def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
 def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[list[dict[str, Any]], list[str], int]:
     """Return the rows of the files, each row's file and line, and the number of a CSV's blank rows, which are left out.
     `kind` is json or csv. Raises `UserError` if a file or line cannot be read, or if there are no rows."""
-    rows: list[dict[str, Any]] = []
-    places: list[str] = []
-    blank = 0
+    rows, places, blank = list[dict[str, Any]](), list[str](), 0
     for file in files:
         try:
             with fsspec.open(file, "rb", compression="infer") as opened:
@@ -223,7 +222,7 @@ def local_files(source: Source) -> list[str]:
     `UserError` if a file is missing or of an unknown type."""
     label, path = source.label, str(source.path)
     for file in map(Path, [path, *source.files]):
-        if file.is_file() and file.suffix != ".zip" and file.open("rb").read(4) == b"PK\x03\x04":
+        if file.suffix != ".zip" and file.is_file() and zipfile.is_zipfile(file):
             raise UserError(f"{label}: {file}: a zip archive, such as an Excel workbook: save it as CSV")
     if not source.files and Path(path).is_file():
         known = ", ".join(BUILDERS)
