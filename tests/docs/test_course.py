@@ -136,12 +136,8 @@ def test_sentences_about_scores_agree_with_the_saved_outputs() -> None:
 
     six = re.findall(r"^accuracy_(\w+) +([\d.]+)% → +([\d.]+)%", printed(CHAPTERS[5]), re.MULTILINE)
     change = {name: round(float(after) - float(before), 1) for name, before, after in six}
-    text = said(CHAPTERS[5], "gain-text")
-    assert f"greedy ones get worse by {-change['word_problems']} points" in text
-    assert abs(change["sampled_word_problems"]) < 1 < change["out_of_reach"]
-    page = (ROOT / "recipes/quickstart/README.md").read_text(encoding="utf-8")
-    lost = f"lost {-change['word_problems']} points of word problems and {-change['identity']} of identity"
-    assert lost in " ".join(page.split())
+    assert "smaller than the 4 points" in said(CHAPTERS[5], "gain-text")
+    assert abs(change["word_problems"]) < 4 > abs(change["sampled_word_problems"])
 
     sizes = re.findall(r"^(ours|GPT-\d) +([\d,]+) tokens in the vocabulary +([\d.]+) bytes", printed(CHAPTERS[0]), re.M)
     (_, *ours), (_, *gpt2), (_, *gpt4) = [(name, int(size.replace(",", "")), float(rate)) for name, size, rate in sizes]
