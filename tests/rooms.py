@@ -1,9 +1,10 @@
-"""Print each room's lines beside its limit, for `make lint`. Exit code 1 if a room, or a file, is over.
+"""Print each room's lines beside its number, for `make lint`. Exit code 1 if a room, or a file, is over.
 
     python tests/rooms.py
 
-The limits are in pyproject.toml, under `[tool.zero2chat.rooms]`. Lines are those of all Python files. Lines of code are
-neither blank, comment, docstring nor import.
+The numbers are in pyproject.toml, under `[tool.zero2chat.rooms]`. A room is over if it has more lines than its number
+and the `headroom` together, so that an addition need not change the number. Lines are those of all Python files. Lines
+of code are neither blank, comment, docstring nor import.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def _lines(node: ast.AST) -> set[int]:
 
 def main() -> int:
     """Print the table and what is over; return the exit code."""
-    limits: dict[str, int] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["zero2chat"]["rooms"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["zero2chat"]
+    limits, headroom = settings["rooms"], settings["headroom"]
     lines, code, texts, over = dict.fromkeys(limits, 0), 0, 0, list[str]()
     for path in sorted((ROOT / "src").rglob("*.py")):
         inside, source = path.relative_to(ROOT / "src"), path.read_text(encoding="utf-8")
@@ -61,8 +63,8 @@ def main() -> int:
         if room == "src (code)":
             lines[room] = code
         print(f"{room:<55} {lines[room]:>6,} of {most:>6,}")
-        if lines[room] > most:
-            over.append(f"{room}: {lines[room]:,} lines, at most {most:,}")
+        if lines[room] > most + headroom:
+            over.append(f"{room}: {lines[room]:,} lines, at most {most:,} and {headroom} of headroom")
     print(f"comments and docstrings: {texts / (texts + code):.1%} of these and the code")
     for line in over:
         print(f"over: {line} (limits of rooms: pyproject.toml, [tool.zero2chat.rooms])")
