@@ -125,7 +125,7 @@ format: install
 	$(BIN)/ruff check --fix .
 
 # The documentation as a site, build/docs/index.html. A warning, such as a link that leads nowhere, is an error.
-docs: .venv/.docs
+docs: .venv/.docs tasks
 	rm -rf build/docs
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
 	@echo build/docs/index.html

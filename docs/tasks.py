@@ -55,9 +55,9 @@ _EXAMPLES = {
 }
 
 
-def page() -> str:
-    """Return the page."""
-    found = {name: own_module(modules("tasks")[name], name) for name in tasks.names()}
+def page(names: Sequence[str]) -> str:
+    """Return the page with these tasks."""
+    found = {name: own_module(modules("tasks")[name], name) for name in names}
     table = "".join(map(_row, found, found.values()))
     return _HEAD + table + "".join(f"\n{_section(name, module)}" for name, module in found.items())
 
@@ -141,4 +141,4 @@ def _sentences(of: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(page(tasks.names()))

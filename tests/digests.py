@@ -21,7 +21,6 @@ import fnmatch
 import functools
 import gc
 import hashlib
-import importlib
 import itertools
 import json
 import os
@@ -39,7 +38,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(__file__).with_suffix(".json")
-TRAINS = ("pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "gkd")
 MAKES = ("corpus", "tokenizer", "index")  # these stages run completely
 BATCHES = 20
 FAST = "fixture/*@1"
@@ -61,10 +59,14 @@ class Step(NamedTuple):
 # ---- what knows the project: module names and the files of recipes
 
 
-def main_of(stage: str) -> Any:
-    from zero2chat.core.registry import modules
+def stage_of(name: str) -> Any:
+    from zero2chat.stages import load
 
-    return importlib.import_module(modules("stages")[stage]).STAGE.main
+    return load(name)
+
+
+def trains(stage: str) -> bool:
+    return bool(stage_of(stage).kind == "trains")
 
 
 def read_settings(path: Path) -> Settings:
@@ -83,8 +85,8 @@ def recipe_steps() -> dict[str, Step]:
     for path in sorted((ROOT / "recipes").glob("*/*.yaml")):
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
         name = path.parent.name if path.name == "recipe.yaml" else f"{path.parent.name}-{path.stem}"
-        for entry in recipe["steps"] if list(recipe) == ["steps"] else ():
-            if entry["stage"] in (*TRAINS, *MAKES):
+        for entry in recipe.get("steps", ()):
+            if entry["stage"] in MAKES or trains(entry["stage"]):
                 settings = read_settings(path.parent / entry["config"]) if "config" in entry else {}
                 steps[f"{name}/{entry['name']}"] = Step(entry["stage"], merged(settings, entry.get("set", {})))
     return steps
@@ -166,7 +168,7 @@ def run_stage(name: str, step: Step) -> None:
     before, transformers.Trainer.train = dict(os.environ), digest_instead_of_training
     with Path(f"log-{os.environ.get('RANK', 0)}.txt").open("a") as log, contextlib.redirect_stdout(log):
         try:
-            main_of(step.stage)(["--config", str(config)])
+            stage_of(step.stage).main(["--config", str(config)])
         except Digested:
             pass
         finally:
@@ -226,7 +228,7 @@ class Runner:
         """Return the step as it runs here, after making what it reads."""
         stage, settings = self.steps[name]
         settings = self.read({key: value for key, value in settings.items() if key != "output_dir"})
-        if stage not in TRAINS:
+        if not trains(stage):
             return Step(stage, settings | {"output_dir": f"runs/{name}"})
         for key in {"tasks", "tasks_steps", "pass_rate"} & settings.keys():  # need the trained model's answers
             settings[key] = [] if key == "tasks" else None
@@ -256,11 +258,11 @@ class Runner:
         if not name:
             raise Missing(f"no stage here makes {value}")
         self.make(name)
-        return value.replace("runs/", "models/", 1) if self.steps[name].stage in TRAINS else value
+        return value.replace("runs/", "models/", 1) if trains(self.steps[name].stage) else value
 
 
 def cases(steps: Mapping[str, Step], pattern: str, fast: bool) -> dict[str, tuple[str, int]]:
-    every = [(name, 1) for name, step in steps.items() if step.stage in TRAINS] + [(name, 2) for name in TWO_RANKS]
+    every = [(name, 1) for name, step in steps.items() if trains(step.stage)] + [(name, 2) for name in TWO_RANKS]
     named = {f"{name}@{ranks}": (name, ranks) for name, ranks in every}
     fits = [pattern, FAST] if fast else [pattern]
     return {key: case for key, case in named.items() if all(fnmatch.fnmatch(key, each) for each in fits)}
@@ -279,7 +281,6 @@ def main() -> int:
             run_stage(name, Step(*step))
         return 0
     reference = json.loads(REFERENCE.read_text())
-    steps = recipe_steps() | {name: Step(*step) for name, step in digest_fixtures.steps().items()}
     failed = 0
     if args.work:
         Path(args.work).mkdir(exist_ok=True)
@@ -293,6 +294,9 @@ def main() -> int:
             for folder in ("data", "chat_templates", "recipes"):
                 Path(folder).symlink_to(ROOT / folder)
             digest_fixtures.write(Path("fixtures"))
+        steps = recipe_steps() | {
+            name: Step(*step) for name, step in digest_fixtures.steps().items()
+        }  # imports stages, with these variables
         runner = Runner(steps)
         chosen = {
             key: case for key, case in cases(steps, args.only, args.fast).items() if args.write or key in reference

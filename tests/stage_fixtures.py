@@ -39,7 +39,7 @@ Configured = Callable[..., Path]  # (stage, name, **changes) → a YAML
 Train = Callable[..., Path]  # (stage, name, **changes) → the folder of a finished run
 
 
-def _settings(folder: Path) -> dict[str, dict[str, Any]]:
+def tiny_settings(folder: Path) -> dict[str, dict[str, Any]]:
     """The settings of each tiny stage, its output_dir left out, reading what `tiny` made in `folder`."""
     short = {"max_steps": 6, "logging_steps": 2, "save_strategy": "steps", "save_steps": 4, "save_total_limit": 2}
     short |= {"bf16": False, "disable_tqdm": True}
@@ -176,7 +176,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     _write_preferences(folder / "preferences.jsonl")
     for stage in ("corpus", "tokenizer", "pretrain"):
-        main(stage, _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage]))
+        main(
+            stage, _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **tiny_settings(folder)[stage])
+        )
     return folder
 
 
@@ -198,7 +200,7 @@ def settings(tiny: Path) -> Settings:
     """`settings(stage, output_dir, **changes)` → settings of the tiny stage that reads from `tiny`."""
 
     def make(stage: str, output_dir: Path, **changes: Any) -> dict[str, Any]:
-        return {"output_dir": str(output_dir), **_settings(tiny).get(stage, {}), **changes}
+        return {"output_dir": str(output_dir), **tiny_settings(tiny).get(stage, {}), **changes}
 
     return make
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HEADS = ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page, then its notes
 YAMLS = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/*.y*ml"))
 # A folder with a recipe.yaml, or a file that is a whole recipe, such as recipes/chat/qwen3-0.6b.yaml
-FILES = [path for path in YAMLS if list(yaml.safe_load((ROOT / path).read_text())) == ["steps"]]
+FILES = [path for path in YAMLS if "steps" in yaml.safe_load((ROOT / path).read_text())]
 RECIPES = [path.parent if path.name == FILE else path for path in FILES]
 
 

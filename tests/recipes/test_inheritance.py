@@ -98,3 +98,5 @@ def test_it_can_be_planned_previewed_and_run_in_part(capsys: pytest.CaptureFixtu
         preview.preview(recipe, step="stf")
     with pytest.raises(UserError, match="stage 'report': no rows to preview"):
         preview.preview(recipe, step="report")
+    Path(recipe).rename("recipes/chat/recipe.yaml")
+    assert preview.preview("recipes/chat", n=1)["rows"] == shown["rows"]

@@ -162,6 +162,12 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
     with pytest.raises(UserError, match=r"runs/elsewhere/corpus is not a run, and no step of this recipe makes it"):
         _run(dry_run=True)
     assert load_recipe(recipe)  # it is read all the same
+    _write(recipe, STEPS, other=OTHER | {"dataset": "runs/quickstart/corpus/data"})
+    with pytest.raises(UserError, match=r"this recipe makes it: `zero2chat run recipes/quickstart` makes it"):
+        _run(dry_run=True)
+    _write(recipe, STEPS, other=OTHER | {"dataset": "runs/quickstart/corpse"})
+    with pytest.raises(UserError, match="this recipe makes it: run the recipe that does"):
+        _run(dry_run=True)
     _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
     with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: give a folder, such as"):
         load_recipe(recipe)

@@ -22,7 +22,7 @@ from zero2chat.recipes.recipe import Step, load_recipe
 ROOT = Path(__file__).parents[2]
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 # A folder with a recipe.yaml, or one file with the steps
-FILES = [path for path in (ROOT / "recipes").glob("*/*.yaml") if list(yaml.safe_load(path.read_text())) == ["steps"]]
+FILES = [path for path in (ROOT / "recipes").glob("*/*.yaml") if "steps" in yaml.safe_load(path.read_text())]
 RECIPES = {str(path.parent if path.name == "recipe.yaml" else path): path for path in sorted(FILES)}
 STEPS = {name: load_recipe(name) for name in RECIPES}
 EVERY = {str(step.folder): step for steps in STEPS.values() for step in steps}

@@ -17,8 +17,19 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from stage_fixtures import LORA, REPOSITORY, assert_same_end, checkpoints, history, main, metrics, sha256
+from stage_fixtures import (
+    LORA,
+    REPOSITORY,
+    assert_same_end,
+    checkpoints,
+    history,
+    main,
+    metrics,
+    sha256,
+    tiny_settings,
+)
 
+from zero2chat import stages
 from zero2chat.trainers import evaluate
 
 LONG = {"max_steps": 40, "save_steps": 5, "logging_steps": 1}
@@ -260,6 +271,10 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "kto": ("kto", {}, (5,)),
     "kto, APO": ("kto", BY_LENGTH | {"loss_type": "apo_zero_unpaired"}, (5,)),
 }
+# Any other stage that trains gets one case. Three are killed in tests of their own.
+_KILLED = {"pretrain", "reward", "gkd", *(stage for stage, *_ in CASES.values())}
+_OTHERS = [name for name in tiny_settings(Path()) if name not in _KILLED and stages.load(name).kind == "trains"]
+CASES |= {name: (name, {}, (5,)) for name in _OTHERS}
 
 
 @pytest.mark.usefixtures("own_rewards")

@@ -34,7 +34,7 @@ def add_to(commands: Any) -> None:
     preview = add(
         commands, "recipes.preview", "preview", "show rows as the model sees them, with loss mask and lengths", "show"
     )
-    option(preview, "--config", "X.yaml", "a step's YAML, or a recipe that is one YAML", required=True)
+    option(preview, "--config", "X.yaml", "a step's YAML, or a recipe", required=True)
     option(preview, "--step", "STEP", "of a recipe (default: the first training step)")
     option(preview, "--set", "KEY=VALUE", "override a setting", dest="changes", action="append", default=[])
     option(preview, "--n", 3, "number of rows")

@@ -23,7 +23,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
 from zero2chat.data.prepared import LOSS, Prepared, Side
 from zero2chat.models.tokenization import token_pieces
-from zero2chat.recipes.recipe import load_recipe, require_known
+from zero2chat.recipes.recipe import FILE, load_recipe, require_known
 
 _MARKS = "⟦⟧"  # around marked tokens
 
@@ -32,6 +32,7 @@ def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None)
     """Return a stage's name and rows. `config` is a recipe, or a step's YAML in its recipe's folder. `step` selects a
     step (default: the first training step). `changes` are `key=value`. Raises any `UserError` that the stage would
     raise before training."""
+    config = str(Path(config) / FILE) if find(config).is_dir() else config
     written, name = load_yaml(config), Path(config).name
     beside = [config] if "steps" in written else sorted(map(str, find(config).parent.glob("*.yaml")))
     recipes = [path for path in beside if "steps" in load_yaml(path)]

@@ -21,7 +21,7 @@ import yaml
 from zero2chat.core import config, fingerprints, package_files, runs
 from zero2chat.core.errors import MISTAKE_FILE, UserError
 from zero2chat.recipes import graph, processes
-from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
+from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, FILE, Step, load_recipe, owners, require_known
 from zero2chat.stages.open_run import changes
 
 # Folders that `make` fetches, with the make target.
@@ -36,9 +36,11 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
         if not path.startswith("runs/") or makers & set(owners(path)):
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in owners(path)):
-            raise UserError(
-                f"{step.config}: {path} is not a run, and no step of this recipe makes it: run the recipe that does"
-            )
+            other = Path("recipes", *Path(path).parts[1:2])
+            made = load_recipe(other) if package_files.find(other / FILE).exists() else []
+            is_there = any(str(one.folder) in owners(path) for one in made)
+            hint = f"`zero2chat run {other}` makes it" if is_there else "run the recipe that does"
+            raise UserError(f"{step.config}: {path} is not a run, and no step of this recipe makes it: {hint}")
         fingerprints.input_digest(path)  # another recipe's run must be finished
 
 

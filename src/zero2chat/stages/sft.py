@@ -163,7 +163,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     finish_with_tasks(trainer, model, run, args, metrics, tools)
 
 
-def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
+def cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
     return replace(
         job,
         head="tiles",
@@ -179,7 +179,7 @@ STAGE = Stage(
     arguments=(SftArguments, SFTConfig, ModelConfig),
     run=run,
     prepare=prepare,
-    cost=_cost,
+    cost=cost,
     section=Section(
         title="Studying worked examples",
         story="The model is trained on conversations in which an assistant answers well. It learns to imitate the "
