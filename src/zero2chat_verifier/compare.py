@@ -62,6 +62,9 @@ class Comparison:
             return False  # S \\in \\{1, 2\\} is not S = \\{1, 2\\}
         if kinds == ("equals", "equals"):
             return self._equations(gold, answer, self._same)
+        for one, other in ((gold, answer), (answer, gold)):  # x = \\pm 1 is not y = 1, y = -1
+            if one[0] == "equals" and one[1] and (of := _of_one_name(other)[0]) and of[1] != one[1][1]:
+                return False
         if kinds[1] == "equals":  # a + b = 5 for 5
             return bool(answer[1]) and self._holds(answer) and self._same(gold, answer[3][0])
         if kinds[0] == "equals":  # x = 5 asks for 5, but not for 5 solutions; x + y = 5 does not
@@ -78,8 +81,6 @@ class Comparison:
             return self._collections(gold, answer)
         if "quantity" in (gold[0], answer[0]):
             return self._quantities(gold, answer)
-        if {"degrees"} & {gold[0], answer[0]}:
-            return self._angles(gold, answer)
         return self._alike(gold, answer)
 
     def _alike(self, gold: Node, answer: Node) -> bool:
@@ -97,6 +98,8 @@ class Comparison:
                 for n, node in zip(numbers, (gold, answer), strict=True)
             ]
             return self._expressions(*shares)
+        if "degrees" in (gold[0], answer[0]):
+            return self._angles(gold, answer)
         if gold[0] != answer[0]:
             return False
         if gold[0] == "tuple":
@@ -110,8 +113,6 @@ class Comparison:
             return self._unordered(_unique(gold[1]), _unique(answer[1]))
         if gold[0] == "quantity":
             return self._quantities(gold, answer)
-        if gold[0] == "degrees":
-            return self._expressions(gold[1], answer[1])
         if gold[0] == "label":
             return label_of(gold[1]) == label_of(answer[1]) and self._alike(gold[2], answer[2])
         if gold[0] == "within":
@@ -320,6 +321,6 @@ def _constant_of_integration(gold: Node, answer: Node) -> Node:
     """Rename the c of `x^2 + c` to the C of `x^2 + C`."""
     if gold[0] == answer[0] == "add" and gold[-1] == ("variable", "C") and variables(gold) & {*"xtuyz"}:
         last = answer[-1]
-        if last[0] == "variable" and last[1] in "cKk" and last[1] not in variables((gold, answer[:-1])):
+        if last[0] == "variable" and last[1] in "cKk" and not {last[1], "C"} & variables((gold[:-1], answer[:-1])):
             return (*answer[:-1], gold[-1])
     return answer

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from zero2chat_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
-from zero2chat_verifier.tree import COMPLEX, ONE, Node, complex_parts, variables
+from zero2chat_verifier.tree import COMPLEX, ONE, Node, complex_parts, fraction, variables
 
 DEEPEST = 40  # nested brackets, fractions and powers
 GREEK = frozenset({
@@ -144,9 +144,7 @@ class Expression:
         whole, at = self._tokens[start], self._at
         if whole.kind != "number" or not whole.value.isdigit() or at != start + 1:
             return None
-        written = "".join(
-            "0" if t.kind == "number" and t.value.isdigit() else t.value for t in self._tokens[at : at + 7]
-        )
+        written = "".join("0" if re.fullmatch(r"[1-9]\d*", t.value) else t.value for t in self._tokens[at : at + 7])
         if written.startswith("frac{0}{0}"):
             top, bottom, self._at = at + 2, at + 5, at + 7
         elif re.match(r"0/0", written):
@@ -224,6 +222,8 @@ class Expression:
             if names and (node[0] != "variable" or node[1].split("_")[0] in COMPLEX or node[1][0].isupper()):
                 raise Unreadable("an absolute value of an expression")
             return ("call", "abs", node)
+        if value == "lfloor" and (number := fraction(self._sum())) is not None and self._take("rfloor"):
+            return ("number", Fraction(number // 1))
         if value == "frac":
             return ("div", self._argument(), self._argument())
         if value == "binom":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, titled, trails
-from zero2chat_verifier.units import counted, scale
+from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, measure, titled, trails
+from zero2chat_verifier.units import counted, known, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
 _LONGEST_PROSE = 3000  # characters at the end of a text that are searched for an unmarked answer
@@ -35,11 +35,15 @@ _HEADING = re.compile(r"(?i)#*\s*(?:(?:final )?answer:?|<answer>)?\Z")
 # A sentence ends here; but not with "e.g." or "cf.". A colon ends none, and neither does a line with words.
 _END = re.compile(
     r"```\s*\n|(?:\\\]|\$\$)(?:\s*\n\s*)?(?=[A-Z])|[\d)}]\s*[.,]?\s*(?:\\\]|\$\$)(?=\s)|\n\s*\n(?=\s*[A-Z])|\n[^A-Za-z\n…]*[\d)}](?=\n)"
-    r"|(?<=[\w)\]}$])(?<!\bcf)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!?;][\"')$]*(?=\s)"
+    r"|(?<=[\w)\]}$])(?<!\bcf)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!?;][\"')$]*(?=\s)(?!\s=)"
 )
 _ENDED, _WORD = re.compile(r"(?:\A|[\d%)$}>])\Z"), re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
 _TITLE = re.compile(r"(?i)(?:\A|\n)\s*(?:#+ [^\n]*|(?:#+ )?step \d+[:.][^\n]*|(?:final )?answer:?|conclusion:?)\n")
 _MARKS = re.compile(r"\^\{?\\circ\}?|°|\\?\$|\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\\?%")
+# A unit, but neither "total" nor the dollar signs of "$5$".
+_UNITED = re.compile(
+    r"\\\$|\A[^$]*\$[^$]*\Z|[%°]|\\circ|(?<![\\A-Za-z])(?!total\b)[A-Za-z]{2}|\\(?:text|mbox|mathrm)\s*\{\s*[A-Za-z]\b"
+)
 _BULLET = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•])\s+(?=[A-Za-z])")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z(])")  # a variable, and no function
 _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, but not f(2)
@@ -47,7 +51,7 @@ _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, bu
 _SINGLE = re.compile(r"(?!\(?[A-Za-z]+\)?\Z|\\text|.*\\(?:leq?|geq?|neq?|in)\b)[^,=<>]*")
 _CLOSING = re.compile(
     r"(?:,? ?and we are done|,? ?as (?:required|desired)|(?:left )?(?:in (?:total|all)|altogether)|left"
-    r"|is the (?:final )?answer)?(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?"
+    r"|of them|is the (?:final )?answer)?(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?"
     r"(?: ?(?:I hope it is correct|Done|QED)\.?)?"
 )
 _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
@@ -81,13 +85,13 @@ def is_expression(gold: str) -> bool:
     return bool(_LETTER.search(gold)) and not re.search(other, gold)
 
 
-def final_answer(text: str, named: bool = True) -> str | None:
+def final_answer(text: str, named: bool = True, measured: bool = False) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
     "" if that is empty; None if the text has no mark, or if the box is not closed. Finished reasoning is skipped. The
     outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. The formula that ends with a box
     is the answer: `x=5` for `x=\\boxed{5}`. Beside other text, the answer is marked as unsupported.
-    `named`: whether names and units in the prose count, as they do not in a reference.
+    `named`: whether names in the prose count, as they do not in a reference; `measured`: whether units do.
     """
     text = _INLINE.sub(r"$\1$", _shown(text))
     box, mark = _last_box(text), text.rfind("####")
@@ -95,7 +99,7 @@ def final_answer(text: str, named: bool = True) -> str | None:
         start, end, several, boxed = box
         if restated := _RESTATED.match(text, end):
             return restated[1]
-        return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several, named)
+        return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several, named, measured)
     if mark < 0:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
@@ -105,7 +109,8 @@ def final_answer(text: str, named: bool = True) -> str | None:
     rest = _unit_of(rest.strip(" $)]}>\\*"))[1]
     formula = _ENDED.search(line) and not _WORD.search(line.rpartition("\n")[2])
     whole = formula or line.endswith((".", "!", "?")) or (repeated and _closes(rest))
-    said = idle(_END.split(line)[-1]) if whole else _led(line) is not None
+    lead = Lead(unit="") if whole and idle(_END.split(line)[-1]) else None if whole else _led(line)
+    said = lead is not None and (lead.unit == "" or not measured or _UNITED.search(answer) is not None)
     return answer.strip() if not own.strip() and said and _closes(after) else _beside(answer)
 
 
@@ -170,7 +175,7 @@ def _last_box(text: str) -> tuple[int, int, bool, str | None] | None:
     return start, end, any(one != boxed for _, _, one in boxes), boxed
 
 
-def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> str:
+def _around(before: str, boxed: str, after: str, several: bool, named: bool, measured: bool) -> str:
     """Return a box's content with its formula and its unit. `several`: whether another box stands before it."""
     if before.rstrip().endswith("\\$"):  # \$\boxed{5}
         before, boxed = before.rstrip()[:-2], f"\\${boxed}"
@@ -185,7 +190,8 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
         if not _MATHS_END.fullmatch(" ".join(inside[beside.end() :].split())):
             return _beside(boxed)
         unit, rest = beside[1] or "", outside
-    if not formula.strip() and prose.rstrip().endswith(("=", *("-−–±" if rest is after else ()))):
+    signed = rest is after and prose.endswith(("-", "−", "–", "±"))  # the dash of "The answer – 5" is no sign
+    if not formula.strip() and (signed or prose.rstrip().endswith("=")):
         formula = _FORMULA.search(_END.split(prose)[-1])[0].lstrip()  # type: ignore[index]
         prose = prose.rstrip()[: -len(formula.rstrip())]
         if formula.startswith("="):  # "Total = 3 + 4 ="
@@ -196,17 +202,17 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
         unit, rest = beside[1], rest[beside.end() :]
     if not unit:
         unit, rest = _unit_of(rest)
-    lead, chain = _led(prose), _chain(formula)
+    lead, chain, bare = _led(prose), _chain(formula), measured and not _UNITED.search(f"{boxed}{unit}")
     if (
         lead is None
+        or (bare and lead.unit is None)
         or chain is None
         or not _closes(rest, bool(unit) or boxed[:2] == "\\$")
         or (several and lead.noun != "answer")
     ):
         return _beside(boxed)
-    (label, _, counts), (name, sign, numeric) = lead, chain
-    if counts and named and not unit and _SINGLE.fullmatch(boxed) and not (_MARKS.search(boxed) or _WORD.search(boxed)):
-        unit = f"\\text{{ {counts}}}"
+    (label, _, spoken), (name, sign, numeric) = lead, chain
+    unit = unit or (bare and spoken) or ""
     if (not named and (numeric or _COMPUTED.search(name))) or (
         not numeric and (label or unit) and name and not _LETTER.search(name)  # f(1)+f(2)
     ):
@@ -270,12 +276,15 @@ def _led(prose: str) -> Lead | None:
     """Return what the last sentence of a text says of the answer after it; None if it may change that answer."""
     start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
     sentence = " ".join(_BULLET.sub("", _TITLE.sub("", prose[at:])).split())
-    if not idle(prose[start:at]) or not all(map(titled, _TITLE.findall(prose[start:]))):
+    titles = _TITLE.findall(prose[start:])
+    if not idle(prose[start:at]) or not all(map(titled, titles)):
         return None
+    plain = not any(map(known, re.findall("[A-Za-z]+", " ".join(titles))))  # "### Time in hours"
     if _HEADING.match(sentence):
         alone = sentence or "\n" in prose[at:] or "\n" in prose[start:at][-3:] or not prose[:at].strip(" \n")
-        return Lead(noun="answer") if alone else None
-    return led(sentence)
+        return Lead("", "answer", "" if plain else None) if alone else None
+    lead = led(sentence)
+    return lead and lead._replace(unit=measure(sentence) if plain else None)
 
 
 def _closes(after: str, measured: bool = False) -> bool:
@@ -284,7 +293,7 @@ def _closes(after: str, measured: bool = False) -> bool:
     return _CLOSING.fullmatch(rest) is not None or (measured and len(rest) < _NEAR and trails(rest))
 
 
-def unmarked_answer(text: str) -> str | None:
+def unmarked_answer(text: str, measured: bool = False) -> str | None:
     """Return the answer of a text without an answer mark, or None.
 
     The last sentence must state the answer, as in "The answer is 5."; or the last line, or the only one, is no prose.
@@ -298,9 +307,10 @@ def unmarked_answer(text: str) -> str | None:
     for end in ends(last) if len(last) < _NEAR else ():
         said, answer = led(" ".join(last[:end].split())), last[end:].strip().removesuffix(".")
         if said and answer and (said.noun or last[end - 1] != "="):
-            if not stated:
+            unit = "" if not measured or _UNITED.search(answer) else measure(last[:end])
+            if not stated or unit is None:
                 return _beside(answer)
-            return f"{said.name}{answer}" if not re.search(r"[A-Za-z]{3,}:", answer) else text
+            return f"{said.name}{answer}{unit}" if not re.search(r"[A-Za-z]{3,}:", answer) else text
     if len(text) > LONGEST:
         return text
     before, _, last = text.rpartition("\n")

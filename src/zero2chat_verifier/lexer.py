@@ -40,8 +40,8 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]"
-    r"|(?<=\d)~(?=\\(?:text|mathrm))"
+    r"\\\\|\\(?:(?:left|right|[bB]igg?[lrm]?)(?!\s*\.)|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])"
+    r"|\\[ ,;:>()\[\]]|(?<=\d)~(?=\\(?:text|mathrm))"
 )
 # \\quad counts as space only at the ends and beside a separator: "a\\quad b" is two answers.
 _QUADS = re.compile(r"\A\s*\\q?quad\b|([,;]|\\text\s*\{[^{}]*\})\s*\\q?quad\b|\\q?quad\b\s*(\\text\b|\Z)")
@@ -103,6 +103,7 @@ def clean_latex(text: str) -> str:
     text = re.sub(r"^\*\*(.*)\*\*(\.?)$", r"\1\2", text.strip(), flags=re.DOTALL)
     if text.count("$") % 2 or "\\$" in text:  # "$5" is money, "$5$" is not
         text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
+    text = re.sub(r"\\(?:text)?color\s*\{\w+\}|\\blacksquare\s*\$?\s*\Z", "", text)
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
     text = _FULL_STOP.sub("", text.rstrip("~ ")).strip()
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)

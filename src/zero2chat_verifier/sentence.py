@@ -6,6 +6,7 @@ quantity is about, as after "the number of", has other words.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -13,11 +14,11 @@ from zero2chat_verifier.units import NUMBERS, WORDS, counted, known
 
 
 class Lead(NamedTuple):
-    """What a sentence says about its answer: `\\text{area}:` or `x=`, its noun, and what it counts."""
+    """What a sentence says: `\\text{area}:` or `x=`, its noun, and the unit of a bare number; None if it is unclear."""
 
     name: str = ""
     noun: str = ""
-    counts: str = ""
+    unit: str | None = None
 
 
 VALUE = "\\text{value}: "  # a name that no reference has
@@ -37,14 +38,17 @@ _TOKEN = re.compile(
     rf"({_FORMULA}|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*"
     r"|(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?|\([a-z]+\)|[,:=])\s*"
 )
-_IS = frozenset({"is", "are", "was", "were", "equals", "equal", "becomes", "has", "will be", "=", ":"})
-_TO = re.compile(
-    r"(?:comes|amounts|(?:is|are) equal|simplif(?:y|ies)|evaluates|reduces) to|(?:is|are) given by"
-    r"|(?:can be|is|are) (?:written|expressed|simplified|represented) (?:as|to)"
-)
-_ADVERBS = frozenset({"then", "therefore", "thus", "hence", "exactly", "now", "indeed", "simply"})
+_IS = frozenset({"is", "are", "was", "were", "equals", "equal", "becomes", "has", "=", ":"})
 _WE_GET = re.compile(r"(?:we|i) (?:get|have|find|obtain|conclude|see|know|arrive at)")
-_IT_IS = re.compile(r"(?:it|this|that|which|there) (?:is|are|was|were|will be|gives|equals|yields)(?: us)?")
+_IT_IS = re.compile(r"(?:it|this|that|which|there) (?:is|are|was|were|gives|equals|yields)(?: us)?")
+# Read as if they were written like this: "the line has equation", "solving $x^2=4$ gives", "it comes to:".
+_REWORDED = (
+    (r"\binverse function\b", "function"),
+    (r"((?<= )(?:then|therefore|thus|hence|exactly|now|indeed|simply) ?)+(?=:?\Z)", ""),
+    (r"\b(is|are|was|were|be|has|equals?|becomes|that|get|have|to|by|as) ?:\Z", r"\1"),
+    (r"\b(\w+ing\b[^,]*) (?:gives|yields)(?: us)?\Z", r"\1, we get"),
+    (rf"\b(?:{'|'.join(_set('means'))})\Z", "is"),
+)
 _WHO = re.compile(r"(?:will |can )?(needs? to [a-z]+|[a-z]+)(?: (?:a total of|him|her|them))?")
 _SOMEBODY = frozenset({"he", "she", "they", "it", "we", "you", "i"})
 _NAME = re.compile(r"[a-zA-Z]|[A-Z]{1,6}|" + _FORMULA)
@@ -61,12 +65,8 @@ _WHERE, _PLACES = _set("where"), frozenset({"in", "at", "on", "for"})
 _ASKED = _DETERMINERS | {"part", "question", "problem"}  # "the answer to part (b)", but not "the answer to avoid"
 _NEGATED = re.compile(r"(?i)\b(?:not?|never|cannot|without|(?:fail|avoid|exclu|violat|break|miss|lack)\w*)\b")
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
-_COUNTED = re.compile(
-    r"(?i)(number of |how many |[\d$] |)(?:the |these |different |distinct )?"
-    r"\b((?:square |cubic )?\w{3,}|(?<=\bin )\w\w)"
-)
-
-
+_BARE = _set("bare")
+_THINGS = re.compile(r"(?:(?:[Ss]o|Thus|Therefore),? the|The) (?:total )?number of ([a-z ]+?) (?:is|are|was|=|:)\Z")
 _ENDS = re.compile(
     rf"\b(?:{'|'.join(_IS - {'=', ':'} | _VERBS)}|get|find|obtain|that|to|by|gives|yields|exactly)\b:?|[:=]"
 )
@@ -74,29 +74,26 @@ _ENDS = re.compile(
 
 def led(sentence: str) -> Lead | None:
     """Return what a sentence says of the answer that follows it; None if it may not lead to an answer."""
-    tokens = _tokens(sentence)
-    rest = None if tokens is None else _opened(tokens)
-    if rest is None:
+    for pattern, words in _REWORDED:
+        sentence = re.sub(pattern, words, sentence)
+    if (tokens := _tokens(sentence.rstrip())) is None:
         return None
-    answers = bool(tokens) and [word.lower() for word in (tokens or ()) if word != ":"][-1:] == ["answer"]
-    if not rest:
-        return Lead(noun="answer" if answers else "")
-    colon = rest[-1] == ":" and len(rest) > 2
-    rest = rest[:-1] if colon and " ".join(rest[-2:-1]).lower() in _IS | {"that", "get", "have", *_ADVERBS} else rest
-    while rest and rest[-1].lower() in _ADVERBS:
-        rest = rest[:-1]
-    said = " ".join(rest)
-    low = said.lower().removesuffix(" that")
+    if not (rest := _opened(tokens)):
+        return Lead(noun="answer" if re.search(r"(?i)\banswer ?:?\Z", sentence) else "")
+    low = " ".join(rest).lower().removesuffix(" that")
     if _WE_GET.fullmatch(low) or _IT_IS.fullmatch(low):
         return Lead()
-    if (verb := _TO.search(low)) and verb.end() == len(low):
-        subject = said[: verb.start()].split(" ")
-    elif rest[-1].lower() in _IS or low.endswith("will be"):
-        subject = rest[: -2 if low.endswith("will be") else -1]
-    else:
-        subject = []
-    lead = _quantity(_tokens(" ".join(subject)) or [], rest[-1]) if subject else None
+    lead = _quantity(rest[:-1], rest[-1]) if rest[-1].lower() in _IS else None
     return lead or (Lead() if _acts(rest) else None)
+
+
+def measure(sentence: str) -> str | None:
+    """Return the unit of a number without one, often "". None if the sentence has words outside of a closed list."""
+    if counts := _THINGS.match(sentence):
+        return f"\\text{{ {counts[1]}}}" if counted(counts[1]) else None
+    words = re.findall(r"[^\s,:=]+", sentence)
+    things = {word for the, word in itertools.pairwise(words) if the == "the" and counted(word) and not known(word)}
+    return "" if all(word in things or word.lower() in _BARE for word in words) else None
 
 
 def idle(sentence: str) -> bool:
@@ -135,7 +132,7 @@ def _tokens(sentence: str) -> list[str] | None:
     return found
 
 
-def _opened(tokens: list[str]) -> list[str] | None:
+def _opened(tokens: list[str]) -> list[str]:
     """Return the tokens after words such as "so" and clauses such as "adding 2 and 3,"."""
     while tokens:
         low = [token.lower() for token in tokens]
@@ -148,10 +145,7 @@ def _opened(tokens: list[str]) -> list[str] | None:
             tokens = tokens[phrase + (low[phrase : phrase + 1] in ([","], [":"])) :]
         elif comma and (
             all(word in _STEPS or not word[0].isalpha() for word in low[:comma])
-            or (
-                low[comma + 1 : comma + 2] in (["so"], ["thus"], ["hence"], ["therefore"])
-                and idle(" ".join(tokens[:comma]))
-            )
+            or ({*low[comma + 1 : comma + 2]} & {"so", "thus", "hence", "therefore"} and idle(" ".join(tokens[:comma])))
         ):
             tokens = tokens[comma + 1 :]
         elif low in (["final", "answer"], ["answer"], ["the", "answer"], ["the", "final", "answer"]):
@@ -180,11 +174,9 @@ def _quantity(words: list[str], verb: str) -> Lead | None:
         at += 1
     phrase, tail = [word.lower() for word in words[:at]], words[at:]
     noun = _noun(phrase[-1]) if phrase else ""
-    if (
-        not noun
-        or (verb == ":" and noun not in _LABELS | _PLAIN | _KINDS)
-        or (noun in _PLAIN and tail[:1] and tail[0][0] in "$(")
-    ):
+    if not noun or (verb == ":" and noun not in _LABELS | _PLAIN | _KINDS):
+        return None
+    if noun in _PLAIN and tail and tail[0][0] in "$(":
         return None
     named = tail[:1] if tail and (_NAME.fullmatch(tail[0]) or tail[0][0] == "(") else []
     tail = tail[len(named) :]
@@ -193,34 +185,14 @@ def _quantity(words: list[str], verb: str) -> Lead | None:
     phrase = [word for word in phrase if word not in _EXACT]
     if len(named) == 1 and noun == "angle":
         return Lead(f"\\angle {named[0].strip('$')}=", noun)
-    if (
-        noun == "value"
-        and phrase == ["value"]
-        and tail[:1] == ["of"]
-        and len(tail) == 2
-        and re.search(r"(?<!\\)\b[A-Za-z]\b", tail[1])
-    ):
+    if phrase == ["value"] and len(tail) == 2 and tail[0] == "of" and re.search(r"(?<!\\)\b[A-Za-z]\b", tail[1]):
         return Lead(f"{tail[1].strip('$')}=", noun)
-    labels = " ".join(_noun(word) or word for word in phrase if (_noun(word) or word) in _LABELS)
-    labels = " ".join(word for word in labels.split() if word not in _PLAIN) or ""
+    labels = " ".join(word for word in (_noun(word) or word for word in phrase) if word in _LABELS - _PLAIN)
     simple = not named and noun in _PLAIN | _KINDS and phrase in ([phrase[-1]], [])
     if not labels and noun == "answer":
         return Lead("", "answer")
-    text = " ".join((*phrase, *tail))
     said = f"\\text{{{labels}}}: " if verb == ":" else f"\\text{{{labels} value}}: "
-    return Lead(said if labels else "" if simple else VALUE, noun, _counts(text))
-
-
-def _counts(text: str) -> str:
-    """Return the unit or the noun of what a quantity counts, or "units" if it may be a multiple: "in 5 hours"."""
-    counts, several = "", False
-    for of, word in _COUNTED.findall(text):
-        if len(of) > 2 and counted(word) and not several:
-            return str(word)
-        several |= bool(of)
-        if known(word.split(" ")[-1]):
-            counts = "units" if several else word
-    return counts
+    return Lead(said if labels else "" if simple else VALUE, noun)
 
 
 def _plain(noun: str, tail: list[str]) -> bool:
@@ -228,9 +200,9 @@ def _plain(noun: str, tail: list[str]) -> bool:
     text = " ".join(tail)
     if _CHANGING.search(re.sub(r"\bin (\w+)", lambda found: found[known(found[1])], text)):
         return False
-    for i, word in enumerate(tail):
-        if word in ("is", "are", "was", "were", "=", ":") and not _CLAUSE.intersection(tail[:i]):
-            return False
+    verbs = [i for i, word in enumerate(tail) if word in ("is", "are", "was", "were", "=", ":")]
+    if not all(_CLAUSE.intersection(tail[:i]) for i in verbs):
+        return False
     clause = tail[0] in _CLAUSE or (tail[0] == "to" and not _ASKED.intersection(tail[1:2]))
     if (clause and noun in _PLAIN) or ((clause or noun in _PLAIN) and noun != "probability" and _NEGATED.search(text)):
         return False  # "the root that fails is"
@@ -251,4 +223,6 @@ def _acts(words: list[str]) -> bool:
     if (size == 2 and not counted(" ".join(low[1:2]))) or (size == 1 and not somebody):
         return False
     verb = _WHO.fullmatch(" ".join(low[size:]))
-    return verb is not None and not _CHANGING.search(words[0]) and (verb[1] in _VERBS or verb[1].startswith("need"))
+    if verb is None or _CHANGING.search(words[0]):
+        return False
+    return re.sub(r"needs? to (\w+)", r"\1s", verb[1]) in _VERBS  # "needs to pay"

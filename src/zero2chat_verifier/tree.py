@@ -55,6 +55,15 @@ def complex_parts(node: Node) -> tuple[Node, Node] | None:
         return None
     if kind in ("add", "neg", "pm"):
         return (kind, *(pair[0] for pair in known)), (kind, *(pair[1] for pair in known))
+    below = {part[0] for part in parts(node[1:])}  # nested quotients and powers would grow without a limit
+    if kind == "pow" and node[1] == ("constant", "e") and "pow" not in below:
+        size, angle = ("pow", node[1], known[1][0]), known[1][1]
+        return ("mul", size, ("call", "cos", angle)), ("mul", size, ("call", "sin", angle))
+    if kind == "div" and known[1][1] != ZERO and not below & {"div", "pow"}:
+        (a, b), (c, d) = known
+        square = ("add", ("mul", c, c), ("mul", d, d))
+        real, other = ("add", ("mul", a, c), ("mul", b, d)), ("add", ("mul", b, c), ("neg", ("mul", a, d)))
+        return ("div", real, square), ("div", other, square)
     imaginary = [i for i, pair in enumerate(known) if pair[1] != ZERO]
     if len(imaginary) == 1 and (kind == "mul" or (kind == "div" and imaginary == [0])):
         real, other = ((kind, *(pair[part if pair[1] != ZERO else 0] for pair in known)) for part in (0, 1))

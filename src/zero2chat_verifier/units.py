@@ -68,7 +68,7 @@ def _lookup(name: str) -> tuple[str, Fraction] | None:
 
 def read_unit(text: str) -> tuple[Unit, Fraction] | None:
     """Split a unit such as `km/h` or `square centimeters` into measures and a size in base units; None if it fails."""
-    words = text.strip(" .()").replace("-", " ").removeprefix("in ")
+    words = text.strip(" .()")
     words = re.sub(r"\bper\b", "/", _SPEEDS.get(words, words))
     over, measures, size = 1, Unit(), Fraction(1)
     parts = [part.strip() for part in re.split(r"(/)", words)]

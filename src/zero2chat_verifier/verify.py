@@ -25,7 +25,7 @@ from zero2chat_verifier.reading import (
     same_tokens,
     same_words,
 )
-from zero2chat_verifier.tree import Node, variables, without_percent
+from zero2chat_verifier.tree import Node, parts, variables, without_percent
 from zero2chat_verifier.units import counted
 
 _log = logging.getLogger(__name__)
@@ -48,14 +48,19 @@ def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = 
     try:
         gold = reference(gold)
         marked = _marked(text, gold)
-        answer = unmarked_answer(text) if marked is None else marked
+        answer = unmarked_answer(text, _measured(gold)) if marked is None else marked
     except Exception:
         return _failed(text, gold)
     return compare(answer, gold, tolerance, percent)
 
 
 def _marked(text: str, gold: str) -> str | None:
-    return final_answer(text, named=not is_expression(gold))
+    return final_answer(text, not is_expression(gold), _measured(gold))
+
+
+def _measured(gold: str) -> bool:
+    """Whether a reference has a unit, which the words around an answer must not contradict."""
+    return not {"quantity", "percent", "degrees"}.isdisjoint(part[0] for part in parts(read_gold(gold).tree))
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
