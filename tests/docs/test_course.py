@@ -1,4 +1,4 @@
-"""The course: eight chapters, each a page and a notebook with three exercises whose checks tell right from wrong."""
+"""The course: nine chapters, each a page and a notebook with three exercises whose checks tell right from wrong."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ WRONG = {
         "1": "answer_1 = 0.9",
         "2": "answer_2 = 'Yes, of course.'",
         "3": "def paired_change(before, after):\n    return 0.0, 0.0, 0.0",
+    },
+    "9": {
+        "1": "answer_1 = 2 / 3  # without the exponential",
+        "2": "answer_2 = 'L H n^2'  # without the mask",
+        "3": "def attention(queries, keys):\n    return (queries @ keys.T / queries.shape[1] ** 0.5).softmax(-1)",
     },
 }
 
