@@ -58,7 +58,7 @@ WRONG = {
     },
     "9": {
         "1": "answer_1 = 2 / 3  # without the exponential",
-        "2": "answer_2 = 'L H n^2'  # without the mask",
+        "2": "answer_2 = 16 * 20 * 20  # without the mask",
         "3": "def attention(queries, keys):\n    return (queries @ keys.T / queries.shape[1] ** 0.5).softmax(-1)",
     },
 }
