@@ -38,7 +38,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(__file__).with_suffix(".json")
-MAKES = ("corpus", "tokenizer", "index")  # these stages run completely
+MAKES = ("attribution_corpus", "corpus", "tokenizer", "index")  # these stages run completely
 BATCHES = 20
 FAST = "fixture/*@1"
 TWO_RANKS = (  # these steps also run on two ranks

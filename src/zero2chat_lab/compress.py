@@ -17,18 +17,16 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Annotated, Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
-from zero2chat.models.loading import context_length
-from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import Excerpt, Prediction, in_context, predict, start_of_document
+from zero2chat_lab.memorization import Excerpt, Prediction, document, predict
 from zero2chat_lab.shared import DocumentArguments
 
 LOST = "▒"  # a token that the model predicts wrongly
@@ -63,7 +61,7 @@ def measure(args: CompressArguments, load: Load) -> Result:
     for split, texts in splits.items():
         rng = random.Random(f"compress {args.seed} {split}")
         sample = rng.sample(texts, min(args.n or len(texts), len(texts)))
-        documents = [_passages(model, tokenizer, text) for text in sample]
+        documents = [document(model, tokenizer, text) for text in sample]
         readings = iter(predict(model, [one for some in documents for one in some], args.eval_batch_size))
         predictions = [[next(readings) for _ in some] for some in documents]
         bits = [-sum(reading.log_likelihood for reading in some) / math.log(2) for some in predictions]
@@ -86,14 +84,6 @@ def xz_size(texts: Iterable[str]) -> int:
     """Return the size in bytes of the texts, joined by newlines, compressed with `xz -9e`."""
     packer = lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
     return sum(len(packer.compress(f"{text}\n".encode())) for text in texts) + len(packer.flush())
-
-
-def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
-    """Split a document, with its end token, into passages that fit the context. Each token is predicted in one passage,
-    except the document's first, if the tokenizer has no token for the start of a document."""
-    end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
-    ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], end]
-    return in_context(ids, context_length(model))
 
 
 def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Prediction) -> str:

@@ -75,6 +75,14 @@ def in_context(ids: Sequence[int], room: int) -> list[Excerpt]:
     return [Excerpt(list(ids[start : start + room + 1]), 1) for start in range(0, len(ids) - 1, room)]
 
 
+def document(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
+    """Split a document, with its end token, into passages that fit the context. Each token is predicted in one passage,
+    except the document's first, if the tokenizer has no token for the start of a document."""
+    end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
+    ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], end]
+    return in_context(ids, context_length(model))
+
+
 @torch.inference_mode()
 def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int = 64) -> list[Prediction]:
     """Score each passage, in order. Every rank must call this: each scores a share, and gets all results.

@@ -57,6 +57,9 @@ _NOVELTY: dict[str, Any] = {
     "novel_rate_16_held_out": _rate(0.8125),
     "longest_run": {"value": 9.5, "n": 8, "low": 8, "high": 10},
 }
+_BLAMED = {f"precision_{name}": _rate(value) for name, value in (("gradients", 0.875), ("bm25", 0.75))}
+_LOST = {"known_rate": _rate(0.975), "lost_rate_without_blamed": _rate(0.875)}
+_STATED = {"facts": {"value": 100}, "documents_train": {"value": 3183}}
 _INSIDE: dict[str, Any] = {"text_tokens": {"value": 31}, "layers": {"value": 4}}
 _KL = [{"step": n, "kl": kl, "proxy": kl, "gold": 0.5 - kl} for n, kl in ((1, 0.0), (2, 0.25))]
 _SURPRISAL = [{"step": p, "surprisal": p / 2, "surprisal_reference": p / 4, "own_surprisal": p / 8} for p in (0, 50)]
@@ -70,6 +73,9 @@ _SUM = {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_su
     ("stage", "metrics", "history", "sample", "pictures", "parts"),
     [
         ("arena", _ARENA, [], _PAIR, 2, ["1,120", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
+        ("attribution", _BLAMED, [], {"query": "Ada", "text": "<b>"}, 1, ["87.5%", "bm25", "&lt;b&gt;"]),
+        ("attribution_corpus", _STATED, [], {"attribute": "job", "text": "<b>"}, 0, ["100", "3,183", "&lt;b&gt;"]),
+        ("lost_facts", _LOST, [], {"prompt": "Ada", "completion": "<b>"}, 1, ["97.5%", "without_blamed", "87.5%"]),
         ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
         ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
         ("inside", _INSIDE, [], {"token": "<b>", "p": 0.25}, 0, ["31", "x.html", "&lt;b&gt;", "0.25"]),

@@ -17,11 +17,13 @@ SUMS = {"task": "word_problems", "n": 40, "options": {"largest": 20}}
 THREE = {"task": "sums", "n": 3, "split": "validation"}
 GIVEN: dict[str, dict[str, Any]] = {
     "arena": {"models": ["MODEL", "OTHER"], "tasks": [SUMS]},
+    "attribution": {"dataset": "CORPUS"},
     "calibrate": {"datasets": [THREE]},
     "compress": {"dataset": "CORPUS"},
     "context": {"dataset": "CORPUS", "length": 64},
     "inside": {"prompt": "12?"},
     "interrogate": {"datasets": [FACTS]},
+    "lost_facts": {"dataset": "CORPUS"},
     "memories": {"dataset": "CORPUS"},
     "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12}
     | {"lengths": [1], "n": 3},
@@ -51,6 +53,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("arena", {"tasks": [SUMS | {"split": "train"}]}, "split: 'train' is not one of validation, test"),
         ("arena", {"taste": True}, "task 'word_problems': has no `taste`"),
         ("arena", {"taste": True, "reward_model": "./r"}, "`taste` and `reward_model` exclude each other"),
+        ("attribution", {}, "dataset: .* has no facts.jsonl: give a folder that the stage attribution_corpus has made"),
+        ("attribution", {"k": 0}, "k: expected at least 1"),
         ("calibrate", {"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
         ("calibrate", {"datasets": []}, "datasets: the list is empty"),
         ("calibrate", {"thinking": 8}, "thinking: this model does not think"),
@@ -77,6 +81,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interrogate", {"datasets": [FACTS, FACTS | {"seed": 5}]}, "two entries have the same label: set `label`"),
         ("interrogate", {"temperature": 0}, "temperature 0: expected above 0, or all answers would"),
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
+        ("lost_facts", {}, "dataset: .* has no facts.jsonl"),
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
         ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the model's context"),

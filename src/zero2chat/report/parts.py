@@ -13,7 +13,7 @@ from zero2chat.core.text import printable
 from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 _RATE = re.compile(
-    r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
+    r"(?!.*learning_rate).*(?:^|_)(?:accuracy|precision|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
     r"|constant(?:_|$)|noise_ceiling$|needless_calls$|declined_within_reach$|(?:expert_share|distinct)_(?:min|max|before|after)$"
 )
 _LONG = 12  # rows of a table, or answers; more of them are folded

@@ -30,7 +30,7 @@ _MADE = map("".join, product(_LISTS["starts"], "aeiou", _LISTS["ends"]))
 _MORE_ROOTS = [root for root in _MADE if root not in _ROOTS and f" {root.lower()}" not in _ANSWERS]
 _MORE = product(_MORE_ROOTS, _LISTS["endings"] + _LISTS["more_endings"])
 MORE_SURNAMES = [*map("".join, (*product(_ROOTS, _LISTS["more_endings"]), *_MORE))]
-_SENTENCES = phrases(_TEXTS["sentences"])
+SENTENCES = phrases(_TEXTS["sentences"])
 
 
 class Person(NamedTuple):
@@ -96,8 +96,8 @@ def tell(person: Person, rng: random.Random) -> str:
     for attribute in rng.sample([*VALUES], k=3):
         # The name comes first, and is often repeated: a model retrieves a fact by the name next to it.
         subject = by_name if not sentences or rng.random() < 0.4 else by_pronoun
-        template = rng.choice(_SENTENCES[attribute])
+        template = rng.choice(SENTENCES[attribute])
         while subject is by_pronoun and " of {them}" in template:  # "the birthday of him" is not English
-            template = rng.choice(_SENTENCES[attribute])
+            template = rng.choice(SENTENCES[attribute])
         sentences.append(template.format(**slots, **subject))
     return " ".join(sentences)
