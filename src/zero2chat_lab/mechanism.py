@@ -160,7 +160,7 @@ def knowing(args: MechanismArguments, parts: Parts, tokenizer: PreTrainedTokeniz
         [parts.head(parts.norm(state[-1])).argmax() == one.answer[0] for state in parts.states(one.ids)]
         for one in known
     ]
-    history = [{"step": i, "lens": mean(float(shown[i]) for shown in lens)} for i in layers]
+    history: Samples = [{"step": i, "lens": mean(float(shown[i]) for shown in lens)} for i in layers]
     for line in history:
         for place in known[0].places:
             changed = parts.changed(pairs["test"], line["step"], place)
