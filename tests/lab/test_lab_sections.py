@@ -61,6 +61,8 @@ _BLAMED = {f"precision_{name}": _rate(value) for name, value in (("gradients", 0
 _LOST = {"known_rate": _rate(0.975), "lost_rate_without_blamed": _rate(0.875)}
 _STATED = {"facts": {"value": 100}, "documents_train": {"value": 3183}}
 _INSIDE: dict[str, Any] = {"text_tokens": {"value": 31}, "layers": {"value": 4}}
+_MECHANISM = {"accuracy_lost_copy": _rate(0.875), "accuracy_lost_copy_random": _rate(0.0625)}
+_LAYERS = [{"step": i, "lens": i / 2, "changed_subject": 1 - i, "changed_last": i} for i in (0, 1)]
 _KL = [{"step": n, "kl": kl, "proxy": kl, "gold": 0.5 - kl} for n, kl in ((1, 0.0), (2, 0.25))]
 _SURPRISAL = [{"step": p, "surprisal": p / 2, "surprisal_reference": p / 4, "own_surprisal": p / 8} for p in (0, 50)]
 _PROBE, _SURPRISE = {"gibberish_rate": _rate(0.75)}, {"beyond_rate": _rate(0.25)}
@@ -79,6 +81,14 @@ _SUM = {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_su
         ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
         ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
         ("inside", _INSIDE, [], {"token": "<b>", "p": 0.25}, 0, ["31", "x.html", "&lt;b&gt;", "0.25"]),
+        (
+            "mechanism",
+            _MECHANISM,
+            _LAYERS,
+            {"head": "layer 4, head 1"},
+            1,
+            ["87.5%", "6.2%", "logit lens", "layer 4, head 1"],
+        ),
         (
             "interrogate",
             _INTERROGATE,

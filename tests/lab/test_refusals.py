@@ -24,6 +24,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "inside": {"prompt": "12?"},
     "interrogate": {"datasets": [FACTS]},
     "lost_facts": {"dataset": "CORPUS"},
+    "mechanism": {"n": 2, "n_choose": 2},
     "memories": {"dataset": "CORPUS"},
     "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12}
     | {"lengths": [1], "n": 3},
@@ -82,6 +83,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interrogate", {"temperature": 0}, "temperature 0: expected above 0, or all answers would"),
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         ("lost_facts", {}, "dataset: .* has no facts.jsonl"),
+        ("mechanism", {"statement": "was born in"}, r"statement: 'was born in': expected one \{\}, the subject, and"),
+        ("mechanism", {"facts": "fcts"}, "task 'fcts': no such task; did you mean 'facts'"),
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
         ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the model's context"),
