@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,15 +16,19 @@ import yaml
 
 from zero2chat.tasks import SPLITS, Row, known
 from zero2chat.tools.environments import SAID_NO
+from zero2chat_practice import synthetic
 from zero2chat_practice.helpers import blends
+from zero2chat_practice.synthetic.grammar import choose, plural
 
 Plan = list[tuple[str, dict[str, str]]]  # pairs of method and arguments
 
 LONGEST = 200  # characters of an argument
 _TURNS = ("train", "train", "train", "validation", "test")  # of five words of a list, the splits that they belong to
 _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+_PHRASES = Path(synthetic.__file__).parent
 _NAMES = ("places", "things", "people", "colours", "stems")
-_MADE = 2000  # nonexistent words for training, in turn for each list of names
+_MADE = 2000  # nonexistent words for training
+_WORD = re.compile(r"(?<![\w'{<])[a-z]{4,10}(?![\w'}>])")
 
 
 class World:
@@ -98,20 +103,23 @@ def _action(method: Callable[..., str], about: dict[str, str]) -> Callable[..., 
 
 @functools.cache
 def share(name: str, split: str) -> tuple[str, ...]:
-    """Return the words, or requests, of a list in `words.yaml` that belong to the split. Training also has words that do
-    not exist, so that a model learns to copy a name instead of knowing it."""
+    """Return the words, or requests, of a list in `words.yaml` that belong to the split. In training, a name can be any
+    word, also one that does not exist, so that a model learns to copy a name instead of knowing it."""
     words = part(_listed(name), split)
     if split != "train" or name not in _NAMES:
         return words
-    made = _made()[_NAMES.index(name) :: len(_NAMES)]
+    made = _others()[_NAMES.index(name) :: len(_NAMES)]
     return (*words, *(map(str.capitalize, made) if name == "people" else made))
 
 
 @functools.cache
-def _made() -> list[str]:
+def _others() -> list[str]:
+    """Words of the other tasks' phrases, and nonexistent ones. None is a name in any split, or its plural."""
     seen = [word.lower() for name in _NAMES for word in part(_listed(name), "train")]
-    real = {word.lower() for name in _NAMES for word in _listed(name)}
-    return [word for word in blends(seen, _MADE, "worlds") if word not in real]
+    names = [word.lower() for name in _NAMES for word in _listed(name)]
+    texts = [file.read_text(encoding="utf-8") for file in sorted(_PHRASES.rglob("*.yaml")) if "unseen" not in file.parts]
+    found = dict.fromkeys([*blends(seen, _MADE, "worlds"), *_WORD.findall(" ".join(texts))])
+    return [word for word in found if word not in {*names, *map(plural, names)}]
 
 
 def _listed(name: str) -> list[str]:
@@ -132,9 +140,14 @@ def generator(name: str, seed: int, horizon: int, split: str) -> random.Random:
     return random.Random(f"{name} {split} {seed} {horizon}")
 
 
+def request(kind: str, split: str, rng: random.Random, **about: str) -> str:
+    """Return a request of a kind, in a wording of the split."""
+    return choose(rng.choice(share(kind, split)), rng).format(**about)
+
+
 def numbered(requests: Iterable[str]) -> list[str]:
     """Return requests with their numbers, as in a list of things to do."""
-    return [f"{i}. {request}" for i, request in enumerate(requests, 1)]
+    return [f"{i}. {text}" for i, text in enumerate(requests, 1)]
 
 
 def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answer: str, denied: str = "") -> Row:

@@ -121,7 +121,7 @@ def world(seed: int, horizon: int, split: str) -> Row:
             files[file], edits[file] = text.replace(right, wrong), (wrong, right)
             tests |= {file: tested} if tested else {}
         if kind:
-            asked[file] = rng.choice(base.share(kind, split)).format(file=file, name=name, old=wrong, new=right)
+            asked[file] = base.request(kind, split, rng, file=file, name=name, old=wrong, new=right)
     asked = dict(zip(asked, base.numbered(asked.values()), strict=True))
     state = {"files": files, "open": "", "edits": edits, "want": want, "tests": tests, "asked": asked}
     denied, done = ([file for file in [*files][:-1] if (file in want) == which] for which in (False, True))

@@ -147,7 +147,7 @@ def world(seed: int, horizon: int, split: str) -> Row:
     where = dict(rng.sample(list(where.items()), len(where)))
     place = row[stops[-1]] if is_carried else _HAND
     state = {"row": row, "at": row[stops[0]], "where": where, "locks": locks, "goal": [thing, place]}
-    wanted = rng.choice(base.share("bring" if is_carried else "fetch", split)).format(thing=thing, place=place)
+    wanted = base.request("bring" if is_carried else "fetch", split, rng, thing=thing, place=place)
     answer = f"The {thing} is in the {place}." if is_carried else f"I have the {thing}."
     return base.make_row(instance, f"Rooms in a row: {', '.join(_numbered(row))}. {' '.join(told)} {wanted}", state, answer)
 
