@@ -7,7 +7,8 @@ import functools
 import inspect
 import json
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,12 +16,19 @@ import yaml
 
 from zero2chat.tasks import SPLITS, Row, known
 from zero2chat.tools.environments import SAID_NO
+from zero2chat_practice import synthetic
+from zero2chat_practice.helpers import blends
+from zero2chat_practice.synthetic.grammar import choose, plural
 
 Plan = list[tuple[str, dict[str, str]]]  # pairs of method and arguments
 
 LONGEST = 200  # characters of an argument
 _TURNS = ("train", "train", "train", "validation", "test")  # of five words of a list, the splits that they belong to
 _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+_PHRASES = Path(synthetic.__file__).parent
+_NAMES = ("places", "things", "people", "colours", "stems")
+_MADE = 2000  # nonexistent words for training
+_WORD = re.compile(r"(?<![\w'{<])[a-z]{4,10}(?![\w'}>])")
 
 
 class World:
@@ -28,7 +36,8 @@ class World:
 
     The public methods of a subclass are its actions, which a model calls. `arguments` describes the arguments of all of
     them, and `consent` names the actions that need a person's yes. `_first` is the first observation, `_plan` the
-    shortest plan from the current state, which is empty if the world is solved, or cannot be solved any more.
+    shortest plan from the current state, which is empty if the world is solved, or cannot be solved any more. `_goal` is
+    what the plan's first actions are for, which a demonstration thinks of before it acts.
     """
 
     arguments: ClassVar[dict[str, str]] = {}
@@ -58,6 +67,9 @@ class World:
                 end._agrees, end._left = True, 1
                 getattr(end, name)(**arguments)
         return float(end._solved())
+
+    def _goal(self) -> str:
+        return ""
 
     def _to_do(self) -> Plan:
         """Return the shortest plan without the actions that a person said no to."""
@@ -91,9 +103,28 @@ def _action(method: Callable[..., str], about: dict[str, str]) -> Callable[..., 
 
 @functools.cache
 def share(name: str, split: str) -> tuple[str, ...]:
-    """Return the words, or requests, of a list in `words.yaml` that belong to the split."""
+    """Return the words, or requests, of a list in `words.yaml` that belong to the split. In training, a name can be any
+    word, also one that does not exist, so that a model learns to copy a name instead of knowing it."""
+    words = part(_listed(name), split)
+    if split != "train" or name not in _NAMES:
+        return words
+    made = _others()[_NAMES.index(name) :: len(_NAMES)]
+    return (*words, *(map(str.capitalize, made) if name == "people" else made))
+
+
+@functools.cache
+def _others() -> list[str]:
+    """Words of the other tasks' phrases, and nonexistent ones. None is a name in any split, or its plural."""
+    seen = [word.lower() for name in _NAMES for word in part(_listed(name), "train")]
+    names = [word.lower() for name in _NAMES for word in _listed(name)]
+    texts = [file.read_text(encoding="utf-8") for file in sorted(_PHRASES.rglob("*.yaml")) if "unseen" not in file.parts]
+    found = dict.fromkeys([*blends(seen, _MADE, "worlds"), *_WORD.findall(" ".join(texts))])
+    return [word for word in found if word not in {*names, *map(plural, names)}]
+
+
+def _listed(name: str) -> list[str]:
     text = _WORDS[name].strip()
-    return part(text.split("\n") if "\n" in text else text.split(), split)
+    return text.split("\n") if "\n" in text else text.split()
 
 
 def part(items: Sequence[str], split: str) -> tuple[str, ...]:
@@ -107,6 +138,16 @@ def generator(name: str, seed: int, horizon: int, split: str) -> random.Random:
     if not 1 <= horizon <= 16:
         raise ValueError(f"{name}: horizon {horizon}: give a whole number from 1 to 16")
     return random.Random(f"{name} {split} {seed} {horizon}")
+
+
+def request(kind: str, split: str, rng: random.Random, **about: str) -> str:
+    """Return a request of a kind, in a wording of the split."""
+    return choose(rng.choice(share(kind, split)), rng).format(**about)
+
+
+def numbered(requests: Iterable[str]) -> list[str]:
+    """Return requests with their numbers, as in a list of things to do."""
+    return [f"{i}. {text}" for i, text in enumerate(requests, 1)]
 
 
 def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answer: str, denied: str = "") -> Row:

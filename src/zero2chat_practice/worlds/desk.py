@@ -31,7 +31,7 @@ class Desk(base.World):
 
     State: `records` (an order's number to its item, count and status, an item to its stock, a day to its visitor, or
     ""), `seen` and `refused` (names of records), `requests` (kind, record, value, and whether it is allowed),
-    and `want`: the records at the end.
+    `asked` (their wordings), and `want`: the records at the end.
     """
 
     consent = frozenset(_BECOMES)
@@ -104,20 +104,23 @@ class Desk(base.World):
             self._state["refused"].append(record)
         return f"Refused: {record}."
 
+    def _goal(self) -> str:
+        plans = (self._planned(*request) for request in self._state["requests"])
+        asked = zip(self._state["asked"], plans, strict=True)
+        return next((text for text, steps in asked if any(step not in self._denied for step in steps)), "")
+
     def _plan(self) -> base.Plan:
-        steps = base.Plan()
-        for kind, record, value, is_allowed in self._state["requests"]:
-            is_changed = self._state["records"][record] == self._state["want"][record]
-            if (is_allowed and is_changed) or record in self._state["refused"]:
-                continue
-            steps += [("look", {"record": one}) for one in self._unseen(*self._decisive(kind, record))]
-            if not is_allowed:
-                steps.append(("refuse", {"record": record}))
-            elif kind in _BECOMES:
-                steps.append((kind, {"order": record}))
-            else:
-                steps.append(("change", {"record": record, "value": value}))
-        return steps
+        return [step for request in self._state["requests"] for step in self._planned(*request)]
+
+    def _planned(self, kind: str, record: str, value: str, is_allowed: bool) -> base.Plan:
+        is_changed = self._state["records"][record] == self._state["want"][record]
+        if (is_allowed and is_changed) or record in self._state["refused"]:
+            return []
+        steps: base.Plan = [("look", {"record": one}) for one in self._unseen(*self._decisive(kind, record))]
+        if not is_allowed:
+            return [*steps, ("refuse", {"record": record})]
+        last = (kind, {"order": record}) if kind in _BECOMES else ("change", {"record": record, "value": value})
+        return [*steps, last]
 
 
 def world(seed: int, horizon: int, split: str) -> Row:
@@ -151,8 +154,9 @@ def world(seed: int, horizon: int, split: str) -> Row:
             want[record] = after
         requests.append((kind, record, str(after[1] if kind == "count" else after), is_allowed))
     requests = rng.sample(requests[:-1], len(cases) - 1)
-    state = {"records": records, "want": records | want, "seen": [], "refused": [], "requests": requests}
-    wanted = [rng.choice(base.share(kind, split)).format(record=of, value=value) for kind, of, value, _ in requests]
+    wanted = base.numbered(base.request(kind, split, rng, record=of, value=value) for kind, of, value, _ in requests)
+    state = {"records": records, "want": records | want, "seen": [], "refused": []}
+    state |= {"requests": requests, "asked": wanted}
     done, refused = ([of for _, of, _, is_allowed in requests if is_allowed == which] for which in (True, False))
     asked = [of for kind, of, _, is_allowed in requests if is_allowed and kind in _BECOMES]
     denied = f"{_said([of for of in done if of not in asked], refused)} Not done: {', '.join(asked)}." if asked else ""

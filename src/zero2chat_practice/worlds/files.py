@@ -25,7 +25,7 @@ class Files(base.World):
     """A folder.
 
     State: `files` (name to text), `open` (the file read last), `edits` (name to wrong and right text), `want` (name to
-    the text at the end) and `tests` (name to assertions).
+    the text at the end), `tests` (name to assertions) and `asked` (name to request).
     """
 
     consent = frozenset({"delete"})
@@ -82,6 +82,10 @@ class Files(base.World):
             return "There is no such file."
         return f"{file} is deleted."
 
+    def _goal(self) -> str:
+        name, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
+        return str(self._state["asked"].get(arguments.get("file") or name and self._state["open"], ""))
+
     def _plan(self) -> base.Plan:
         files, want, opened = self._state["files"], self._state["want"], self._state["open"]
         steps = base.Plan()
@@ -105,7 +109,7 @@ def world(seed: int, horizon: int, split: str) -> Row:
     rng.shuffle(kinds)
     stems = rng.sample(base.share("stems", split), len(kinds) + 1)
     files, want, edits, tests = dict[str, str](), dict[str, str](), dict[str, Any](), dict[str, Any]()
-    wanted = []
+    asked = dict[str, str]()
     for kind, stem in zip([*kinds, ""], stems, strict=True):  # no request is about the last file
         is_code = kind == "bug" or (kind != "word" and rng.random() < 0.5)
         file = f"{stem}.{'py' if is_code else 'txt'}"
@@ -117,11 +121,12 @@ def world(seed: int, horizon: int, split: str) -> Row:
             files[file], edits[file] = text.replace(right, wrong), (wrong, right)
             tests |= {file: tested} if tested else {}
         if kind:
-            wanted.append(rng.choice(base.share(kind, split)).format(file=file, name=name, old=wrong, new=right))
-    state = {"files": files, "open": "", "edits": edits, "want": want, "tests": tests}
-    asked, done = ([file for file in [*files][:-1] if (file in want) == which] for which in (False, True))
-    denied = f"Done: {', '.join(done) or 'nothing'}. Not done: {', '.join(asked)}." if asked else ""
-    return base.make_row(instance, " ".join(wanted), state, f"Done: {', '.join([*files][:-1])}.", denied)
+            asked[file] = base.request(kind, split, rng, file=file, name=name, old=wrong, new=right)
+    asked = dict(zip(asked, base.numbered(asked.values()), strict=True))
+    state = {"files": files, "open": "", "edits": edits, "want": want, "tests": tests, "asked": asked}
+    denied, done = ([file for file in [*files][:-1] if (file in want) == which] for which in (False, True))
+    answer = f"Done: {', '.join(done) or 'nothing'}. Not done: {', '.join(denied)}." if denied else ""
+    return base.make_row(instance, " ".join(asked.values()), state, f"Done: {', '.join([*files][:-1])}.", answer)
 
 
 def _code(rng: random.Random) -> tuple[str, str, str, str, list[str]]:

@@ -1,7 +1,7 @@
 """Rooms in a row: find a thing, carry it, and unlock the boxes on the way, whose keys lie in rooms or other boxes.
 
-The prompt says where everything is. A box holds the key of the next one, and the last box the thing, so only one order
-of actions leads to the goal.
+The prompt says where everything is, and numbers the rooms. A box holds the key of the next one, and the last box the
+thing, so only one order of actions leads to the goal.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Rooms(base.World):
     def _first(self) -> str:
         row, at, locks = (self._state[name] for name in ("row", "at", "locks"))
         here = ", ".join(f"{thing} (locked)" if locks.get(thing) else thing for thing in self._in(at))
-        i = row.index(at)
-        return f"{at}: {here or 'nothing'}. Next: {', '.join([*row[max(i - 1, 0) : i], *row[i + 1 : i + 2]])}."
+        i, rooms = row.index(at), _numbered(row)
+        beside = ", ".join([*rooms[max(i - 1, 0) : i], *rooms[i + 1 : i + 2]])
+        return f"{rooms[i]}: {here or 'nothing'}. Next: {beside}."
 
     def _solved(self) -> bool:
         thing, place = self._state["goal"]
@@ -73,6 +74,23 @@ class Rooms(base.World):
         locks[box] = ""
         return f"In the {box}: {', '.join(self._in(box)) or 'nothing'}."
 
+    def _goal(self) -> str:
+        """Where the thing is; if that is a locked box, where its key is, and so on, as far as the room to go to. Later,
+        only the last of these."""
+        row, where, locks = (self._state[name] for name in ("row", "where", "locks"))
+        thing, place = self._state["goal"]
+        said, seen = list[str](), thing
+        while True:
+            holder = place if where[seen] == _HAND else where[seen]
+            if holder in locks and not locks[holder]:
+                holder = where[holder]
+            if is_room := holder in row:
+                holder = _numbered(row)[row.index(holder)]
+            said.append(f"{seen}: {holder}.")
+            if is_room:
+                return " ".join(said) if _HAND not in where.values() else said[-1]
+            seen = locks[holder] if where[locks[holder]] != _HAND else holder
+
     def _plan(self) -> base.Plan:
         ahead, steps = copy.deepcopy(self), base.Plan()
         row, where, locks = (ahead._state[name] for name in ("row", "where", "locks"))
@@ -105,6 +123,10 @@ class Rooms(base.World):
         return steps
 
 
+def _numbered(row: list[str]) -> list[str]:
+    return [f"{i} {room}" for i, room in enumerate(row, 1)]
+
+
 def world(seed: int, horizon: int, split: str) -> Row:
     """Return the row of a world whose shortest plan has `horizon` actions."""
     rng = base.generator(*(instance := ("rooms", seed, horizon, split)))
@@ -125,9 +147,9 @@ def world(seed: int, horizon: int, split: str) -> Row:
     where = dict(rng.sample(list(where.items()), len(where)))
     place = row[stops[-1]] if is_carried else _HAND
     state = {"row": row, "at": row[stops[0]], "where": where, "locks": locks, "goal": [thing, place]}
-    wanted = rng.choice(base.share("bring" if is_carried else "fetch", split)).format(thing=thing, place=place)
+    wanted = base.request("bring" if is_carried else "fetch", split, rng, thing=thing, place=place)
     answer = f"The {thing} is in the {place}." if is_carried else f"I have the {thing}."
-    return base.make_row(instance, f"Rooms in a row: {', '.join(row)}. {' '.join(told)} {wanted}", state, answer)
+    return base.make_row(instance, f"Rooms in a row: {', '.join(_numbered(row))}. {' '.join(told)} {wanted}", state, answer)
 
 
 def plan(row: Row) -> base.Plan:

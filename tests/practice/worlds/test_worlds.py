@@ -169,10 +169,10 @@ def test_a_box_needs_its_key_and_things_are_taken_where_they_lie() -> None:
     assert world.unlock("red box") == "You do not have the red key."
     assert world.take("lamp") == world.take("red box") == "That cannot be taken here."
     assert world.go("cellar") == "You are in the attic. It is not next to that."
-    assert world.go("barn") == "barn: red key. Next: attic, cellar."
+    assert world.go("barn") == "2 barn: red key. Next: 1 attic, 3 cellar."
     assert world.take("red key") == "You have the red key."
     assert [method for method, _ in world._plan()] == ["go", "unlock", "take", "go", "put"]
-    assert world.go("attic") == "attic: red box (locked), blue box (locked). Next: barn."
+    assert world.go("attic") == "1 attic: red box (locked), blue box (locked). Next: 2 barn."
     assert world.unlock("blue box") == "You do not have the blue key."
     assert world.unlock("red box") == "In the red box: lamp, blue key."
 
