@@ -36,8 +36,8 @@ class World:
 
     The public methods of a subclass are its actions, which a model calls. `arguments` describes the arguments of all of
     them, and `consent` names the actions that need a person's yes. `_first` is the first observation, `_plan` the
-    shortest plan from the current state, which is empty if the world is solved, or cannot be solved any more. `_goal` is
-    what the plan's first actions are for, which a demonstration thinks of before it acts.
+    shortest plan from the current state, which is empty if the world is solved, or cannot be solved any more. `_goal`
+    is what the plan's first actions are for, which a demonstration thinks of before it acts.
     """
 
     arguments: ClassVar[dict[str, str]] = {}
@@ -117,7 +117,8 @@ def _others() -> list[str]:
     """Words of the other tasks' phrases, and nonexistent ones. None is a name in any split, or its plural."""
     seen = [word.lower() for name in _NAMES for word in part(_listed(name), "train")]
     names = [word.lower() for name in _NAMES for word in _listed(name)]
-    texts = [file.read_text(encoding="utf-8") for file in sorted(_PHRASES.rglob("*.yaml")) if "unseen" not in file.parts]
+    files = (file for file in sorted(_PHRASES.rglob("*.yaml")) if "unseen" not in file.parts)
+    texts = [file.read_text(encoding="utf-8") for file in files]
     found = dict.fromkeys([*blends(seen, _MADE, "worlds"), *_WORD.findall(" ".join(texts))])
     return [word for word in found if word not in {*names, *map(plural, names)}]
 

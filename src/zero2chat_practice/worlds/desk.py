@@ -155,7 +155,7 @@ def world(seed: int, horizon: int, split: str) -> Row:
         requests.append((kind, record, str(after[1] if kind == "count" else after), is_allowed))
     requests = rng.sample(requests[:-1], len(cases) - 1)
     wanted = base.numbered(base.request(kind, split, rng, record=of, value=value) for kind, of, value, _ in requests)
-    state = {"records": records, "want": records | want, "seen": [], "refused": []}
+    state: dict[str, Any] = {"records": records, "want": records | want, "seen": [], "refused": []}
     state |= {"requests": requests, "asked": wanted}
     done, refused = ([of for _, of, _, is_allowed in requests if is_allowed == which] for which in (True, False))
     asked = [of for kind, of, _, is_allowed in requests if is_allowed and kind in _BECOMES]

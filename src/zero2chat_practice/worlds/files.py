@@ -84,7 +84,7 @@ class Files(base.World):
 
     def _goal(self) -> str:
         name, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
-        return str(self._state["asked"].get(arguments.get("file") or name and self._state["open"], ""))
+        return str(self._state["asked"].get(arguments.get("file") or (name and self._state["open"]), ""))
 
     def _plan(self) -> base.Plan:
         files, want, opened = self._state["files"], self._state["want"], self._state["open"]

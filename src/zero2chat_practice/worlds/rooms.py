@@ -149,7 +149,8 @@ def world(seed: int, horizon: int, split: str) -> Row:
     state = {"row": row, "at": row[stops[0]], "where": where, "locks": locks, "goal": [thing, place]}
     wanted = base.request("bring" if is_carried else "fetch", split, rng, thing=thing, place=place)
     answer = f"The {thing} is in the {place}." if is_carried else f"I have the {thing}."
-    return base.make_row(instance, f"Rooms in a row: {', '.join(_numbered(row))}. {' '.join(told)} {wanted}", state, answer)
+    request = f"Rooms in a row: {', '.join(_numbered(row))}. {' '.join(told)} {wanted}"
+    return base.make_row(instance, request, state, answer)
 
 
 def plan(row: Row) -> base.Plan:
