@@ -220,8 +220,10 @@ class Comparison:
     def _angles(self, gold: Node, answer: Node) -> bool:
         """Compare degrees with degrees, and with a number: 30 and \\pi/6 both equal 30 degrees."""
         angles = [node[1] if node[0] == "degrees" else node for node in (gold, answer)]
-        if any(angle[0] not in _EXPRESSIONS for angle in angles):
+        if any(angle[0] not in _EXPRESSIONS or ("constant", "i") in parts(angle) for angle in angles):
             return False
+        if gold[0] != answer[0] and "degrees" in repr(self._answer) and self._gold[0] in ("tuple", "matrix"):
+            return False  # (30, 45^\\circ) is not (30^\\circ, 45)
         if gold[0] != answer[0] and any(("constant", "pi") in parts(angle) for angle in angles):
             half: Node = ("div", ("constant", "pi"), ("number", Fraction(180)))
             angles = [("mul", node[1], half) if node[0] == "degrees" else node for node in (gold, answer)]

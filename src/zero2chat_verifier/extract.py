@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.sentence import VALUE, Lead, ends, idle, led, measure, titled, trails
-from zero2chat_verifier.units import counted, known, scale
+from zero2chat_verifier.sentence import VALUE, Lead, ends, foreign, idle, led, measure, titled, trails
+from zero2chat_verifier.units import counted, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
 _LONGEST_PROSE = 3000  # characters at the end of a text that are searched for an unmarked answer
@@ -85,13 +85,13 @@ def is_expression(gold: str) -> bool:
     return bool(_LETTER.search(gold)) and not re.search(other, gold)
 
 
-def final_answer(text: str, named: bool = True, measured: bool = False) -> str | None:
+def final_answer(text: str, named: bool = True, measured: str = "") -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
     "" if that is empty; None if the text has no mark, or if the box is not closed. Finished reasoning is skipped. The
     outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. The formula that ends with a box
     is the answer: `x=5` for `x=\\boxed{5}`. Beside other text, the answer is marked as unsupported.
-    `named`: whether names in the prose count, as they do not in a reference; `measured`: whether units do.
+    `named`: whether names in the prose count, as they do not in a reference; `measured`: a reference with a unit.
     """
     text = _INLINE.sub(r"$\1$", _shown(text))
     box, mark = _last_box(text), text.rfind("####")
@@ -99,7 +99,7 @@ def final_answer(text: str, named: bool = True, measured: bool = False) -> str |
         start, end, several, boxed = box
         if restated := _RESTATED.match(text, end):
             return restated[1]
-        return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several, named, measured)
+        return boxed if not boxed else _around(text[:start], boxed, text[end:], several, named, measured)
     if mark < 0:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
@@ -110,7 +110,8 @@ def final_answer(text: str, named: bool = True, measured: bool = False) -> str |
     formula = _ENDED.search(line) and not _WORD.search(line.rpartition("\n")[2])
     whole = formula or line.endswith((".", "!", "?")) or (repeated and _closes(rest))
     lead = Lead(unit="") if whole and idle(_END.split(line)[-1]) else None if whole else _led(line)
-    said = lead is not None and (lead.unit == "" or not measured or _UNITED.search(answer) is not None)
+    united = not measured or _UNITED.search(answer) is not None
+    said = lead is not None and (united or (lead.unit == "" and not foreign(text[:mark], measured)))
     return answer.strip() if not own.strip() and said and _closes(after) else _beside(answer)
 
 
@@ -175,8 +176,9 @@ def _last_box(text: str) -> tuple[int, int, bool, str | None] | None:
     return start, end, any(one != boxed for _, _, one in boxes), boxed
 
 
-def _around(before: str, boxed: str, after: str, several: bool, named: bool, measured: bool) -> str:
+def _around(before: str, boxed: str, after: str, several: bool, named: bool, measured: str) -> str:
     """Return a box's content with its formula and its unit. `several`: whether another box stands before it."""
+    shown, before = before, _before(before, len(before))
     if before.rstrip().endswith("\\$"):  # \$\boxed{5}
         before, boxed = before.rstrip()[:-2], f"\\${boxed}"
     prose, formula, rest, unit = before.replace("**", ""), "", after, ""
@@ -205,7 +207,7 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool, mea
     lead, chain, bare = _led(prose), _chain(formula), measured and not _UNITED.search(f"{boxed}{unit}")
     if (
         lead is None
-        or (bare and lead.unit is None)
+        or (bare and (lead.unit is None or foreign(shown, measured)))
         or chain is None
         or not _closes(rest, bool(unit) or boxed[:2] == "\\$")
         or (several and lead.noun != "answer")
@@ -279,12 +281,11 @@ def _led(prose: str) -> Lead | None:
     titles = _TITLE.findall(prose[start:])
     if not idle(prose[start:at]) or not all(map(titled, titles)):
         return None
-    plain = not any(map(known, re.findall("[A-Za-z]+", " ".join(titles))))  # "### Time in hours"
     if _HEADING.match(sentence):
         alone = sentence or "\n" in prose[at:] or "\n" in prose[start:at][-3:] or not prose[:at].strip(" \n")
-        return Lead("", "answer", "" if plain else None) if alone else None
+        return Lead("", "answer", "") if alone else None
     lead = led(sentence)
-    return lead and lead._replace(unit=measure(sentence) if plain else None)
+    return lead and lead._replace(unit=measure(sentence))
 
 
 def _closes(after: str, measured: bool = False) -> bool:
@@ -293,7 +294,7 @@ def _closes(after: str, measured: bool = False) -> bool:
     return _CLOSING.fullmatch(rest) is not None or (measured and len(rest) < _NEAR and trails(rest))
 
 
-def unmarked_answer(text: str, measured: bool = False) -> str | None:
+def unmarked_answer(text: str, measured: str = "") -> str | None:
     """Return the answer of a text without an answer mark, or None.
 
     The last sentence must state the answer, as in "The answer is 5."; or the last line, or the only one, is no prose.
@@ -307,8 +308,9 @@ def unmarked_answer(text: str, measured: bool = False) -> str | None:
     for end in ends(last) if len(last) < _NEAR else ():
         said, answer = led(" ".join(last[:end].split())), last[end:].strip().removesuffix(".")
         if said and answer and (said.noun or last[end - 1] != "="):
-            unit = "" if not measured or _UNITED.search(answer) else measure(last[:end])
-            if not stated or unit is None:
+            bare = measured and not _UNITED.search(answer)
+            unit = measure(last[:end]) if bare else ""
+            if not stated or unit is None or (bare and foreign(text[: -len(last)], measured)):
                 return _beside(answer)
             return f"{said.name}{answer}{unit}" if not re.search(r"[A-Za-z]{3,}:", answer) else text
     if len(text) > LONGEST:

@@ -10,7 +10,7 @@ import itertools
 import re
 from typing import NamedTuple
 
-from zero2chat_verifier.units import NUMBERS, WORDS, counted, known
+from zero2chat_verifier.units import NUMBERS, WORDS, counted, known, read_unit
 
 
 class Lead(NamedTuple):
@@ -52,9 +52,10 @@ _REWORDED = (
 _WHO = re.compile(r"(?:will |can )?(needs? to [a-z]+|[a-z]+)(?: (?:a total of|him|her|them))?")
 _SOMEBODY = frozenset({"he", "she", "they", "it", "we", "you", "i"})
 _NAME = re.compile(r"[a-zA-Z]|[A-Z]{1,6}|" + _FORMULA)
-_DOUBT, _TAIL = ("|".join(WORDS[name]).replace("*", "[a-z]*").replace("_", " ") for name in ("doubt", "tail"))
+_LISTS = ("doubt", "tail", "scaled", "said")
+_DOUBT, _TAIL, _SCALED, _SAID = ("|".join(WORDS[n]).replace("*", "[a-z]*").replace("_", " ") for n in _LISTS)
 _CHANGING = re.compile(
-    rf"(?i)\b(?:{_DOUBT}|{_TAIL})\b|n['’]t\b|\\(?:l?not|neg|b?cancel)"
+    rf"(?i)\b(?:{_DOUBT}|{_TAIL}|{_SCALED})\b|n['’]t\b|\\(?:l?not|neg|b?cancel)"
     r"|\b(?:\w*(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|teen|tie|dred|sand|lion)ths?|third) of\b"
     rf"|\b(?:{'|'.join(NUMBERS)}|[\d.,]+) (?:(?!a\b)[a-z]\b|\$|of\b)"
     r"|(?<!of )\btimes\b|(?<!square )(?<!cubic )\bunits of\b|\bup to (?!\d|\$|and\b)"
@@ -63,10 +64,16 @@ _CHANGING = re.compile(
 )
 _WHERE, _PLACES = _set("where"), frozenset({"in", "at", "on", "for"})
 _ASKED = _DETERMINERS | {"part", "question", "problem"}  # "the answer to part (b)", but not "the answer to avoid"
-_NEGATED = re.compile(r"(?i)\b(?:not?|never|cannot|without|(?:fail|avoid|exclu|violat|break|miss|lack)\w*)\b")
+_NOT = r"\b(?:no|not(?! on the\b)|never|cannot|invalid)\b|n['’]t\b"  # "the scoop that is not on the bottom"
+_NEGATED = re.compile(rf"(?i){_NOT}|\b(?:without|(?:fail|avoid|exclu|violat|break|miss(?!ing\b)|lack)\w*)\b")
+_RETRACTING = re.compile(
+    rf"(?i)\b(?:{_DOUBT}|{_SCALED})\b|(?:{_NOT})[^,;:.$]{{0,20}}\b(?:{_SAID})\b|\b(?:{_SAID})\b[^,;:.]{{0,20}}?(?:{_NOT})"
+)
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
 _BARE = _set("bare")
 _THINGS = re.compile(r"(?:(?:[Ss]o|Thus|Therefore),? the|The) (?:total )?number of ([a-z ]+?) (?:is|are|was|=|:)\Z")
+_UNIT_WORD = r"(?<![A-Za-z\\])[A-Za-z]{2,20}\b|\\\$|\\circ|[%°€£¥₹]|(?:(?<=[\d/{])|(?<=[\d{] )|(?<=\bin ))[A-Za-z]\b"
+_SIGNS = dict(entry.split("=") for entry in WORDS["signs"])
 _ENDS = re.compile(
     rf"\b(?:{'|'.join(_IS - {'=', ':'} | _VERBS)}|get|find|obtain|that|to|by|gives|yields|exactly)\b:?|[:=]"
 )
@@ -77,6 +84,10 @@ def led(sentence: str) -> Lead | None:
     for pattern, words in _REWORDED:
         sentence = re.sub(pattern, words, sentence)
     if (tokens := _tokens(sentence.rstrip())) is None:
+        return None
+    hidden = " ".join(token for token in tokens if re.search(r"\\(?:text|[hm]box|math|oper)", token))
+    hidden = " ".join(re.findall(r"(?<![A-Za-z\\])[A-Za-z]{2,}", hidden))
+    if _NEGATED.search(sentence) or not titled(hidden) or _CHANGING.search(hidden):
         return None
     if not (rest := _opened(tokens)):
         return Lead(noun="answer" if re.search(r"(?i)\banswer ?:?\Z", sentence) else "")
@@ -96,10 +107,19 @@ def measure(sentence: str) -> str | None:
     return "" if all(word in things or word.lower() in _BARE for word in words) else None
 
 
+def foreign(text: str, gold: str) -> bool:
+    """Whether a text names a unit or a counted noun that a reference with a unit does not have."""
+    texts = gold.replace("mph", "mi/h"), re.sub(r"\bof the [a-z]+ (?=is\b)", "", text)
+    own, named = ({_SIGNS.get(word, word) for word in re.findall(_UNIT_WORD, said)} for said in texts)
+    units, plain = [None, *map(read_unit, own)], _BARE | _STEPS | _QUALITIES
+    others = (word for word in named - own if not (_noun(word) or word.lower() in plain))
+    return any(word in "°%" or read_unit(word) not in units for word in others)
+
+
 def idle(sentence: str) -> bool:
     """Whether an earlier sentence is plain: one with mathematics calls nothing wrong, others have only listed words."""
     if re.search(r"[\d$\\=]", sentence):
-        return not re.search(rf"(?i)\b(?:{_DOUBT})\b", sentence)
+        return not _RETRACTING.search(sentence)
     return _STEPS.union(_OPENINGS).issuperset(re.findall(r"[a-z’']+|…", sentence.lower()))
 
 
@@ -204,7 +224,7 @@ def _plain(noun: str, tail: list[str]) -> bool:
     if not all(_CLAUSE.intersection(tail[:i]) for i in verbs):
         return False
     clause = tail[0] in _CLAUSE or (tail[0] == "to" and not _ASKED.intersection(tail[1:2]))
-    if (clause and noun in _PLAIN) or ((clause or noun in _PLAIN) and noun != "probability" and _NEGATED.search(text)):
+    if clause and noun in _PLAIN:
         return False  # "the root that fails is"
     if noun in _PLAIN and tail[0] in ("of", "to"):  # "the value of ten x"
         inner, at = tail[1:], 0

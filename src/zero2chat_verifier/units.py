@@ -30,6 +30,7 @@ _SCALES = {word: Fraction(size) for word, _, size in (_entry.partition("=") for 
 NUMBERS = {word: n for n, word in enumerate(WORDS["numbers"])}
 for _n, _tens in enumerate(WORDS["tens"], 2):
     NUMBERS |= {_tens: 10 * _n} | {f"{_tens}-{word}": 10 * _n + n for word, n in [*NUMBERS.items()][1:10]}
+NUMBERS["one hundred"] = 100
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # not equal to the dollars of "$5"
 # Symbols in which case has no meaning. (It has in others: Mm is not mm, Mg not mg, M not m, ML not mL.)
 _ANY_CASE = frozenset({"cm", "km", "kg", "hz", "kj", "kw", "ft", "yd", "mi", "lb", "oz", "hr", "yr", "in", "ml", "sec"})

@@ -58,9 +58,9 @@ def _marked(text: str, gold: str) -> str | None:
     return final_answer(text, not is_expression(gold), _measured(gold))
 
 
-def _measured(gold: str) -> bool:
-    """Whether a reference has a unit, which the words around an answer must not contradict."""
-    return not {"quantity", "percent", "degrees"}.isdisjoint(part[0] for part in parts(read_gold(gold).tree))
+def _measured(gold: str) -> str:
+    """Return a reference with a unit, which the words around an answer must not contradict; "" for any other."""
+    return gold if {"quantity", "percent", "degrees"} & {part[0] for part in parts(read_gold(gold).tree)} else ""
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:

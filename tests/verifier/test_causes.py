@@ -71,6 +71,7 @@ def test_what_cannot_be_decided_safely_is_unsupported() -> None:
 )
 def test_text_on_other_lines_may_change_an_answer(text: str) -> None:
     assert not verify_answer(text, "5").correct
+    assert not verify_answer("All weights are in grams, so $w = 2+2$.\n#### 4", "4 kg").correct
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ ORDINARY = [
     ("14", "Therefore, the value of \\( x \\) is \\(\\boxed{14}\\)."),
     (
         "9",
-        "\\[11, 13\\]\n\nTherefore, the number of integers less than 30 that are not prime is \\(\\boxed{9}\\).",
+        "\\[11, 13\\]\n\nTherefore, the number of integers less than 30 that are composite is \\(\\boxed{9}\\).",
     ),
     ("48", "\\[\nx = 48^\\circ\n\\]\n\nThus, the value of $x$ is $\\boxed{48}$."),
     (
