@@ -8,6 +8,7 @@ import inspect
 import json
 import random
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ _PHRASES = Path(synthetic.__file__).parent
 _NAMES = ("places", "things", "people", "colours", "stems")
 _MADE = 2000  # nonexistent words for training
 _WORD = re.compile(r"(?<![\w'{<])[a-z]{4,10}(?![\w'}>])")
+_STATES = {"hand", "nothing", "none", "locked"}  # no names, as observations use them
 
 
 class World:
@@ -108,19 +110,24 @@ def share(name: str, split: str) -> tuple[str, ...]:
     words = part(_listed(name), split)
     if split != "train" or name not in _NAMES:
         return words
-    made = _others()[_NAMES.index(name) :: len(_NAMES)]
+    made = _others()[_NAMES.index(name)]
     return (*words, *(map(str.capitalize, made) if name == "people" else made))
 
 
 @functools.cache
-def _others() -> list[str]:
-    """Words of the other tasks' phrases, and nonexistent ones. None is a name in any split, or its plural."""
+def _others() -> list[list[str]]:
+    """Return, for each list of names, words of the word problems and of the topics, and nonexistent ones. None is a
+    name of any split, or its plural, or has such a plural. A word's list does not depend on the other words."""
+    names = {word.lower() for name in _NAMES for word in _listed(name)}
+    taken = _STATES | names | {plural(word) for word in names}
+    files = (file for folder in ("stories", "topics") for file in sorted((_PHRASES / folder).glob("*.yaml")))
+    found = _WORD.findall(" ".join(file.read_text(encoding="utf-8") for file in files))
     seen = [word.lower() for name in _NAMES for word in part(_listed(name), "train")]
-    names = [word.lower() for name in _NAMES for word in _listed(name)]
-    files = (file for file in sorted(_PHRASES.rglob("*.yaml")) if "unseen" not in file.parts)
-    texts = [file.read_text(encoding="utf-8") for file in files]
-    found = dict.fromkeys([*blends(seen, _MADE, "worlds"), *_WORD.findall(" ".join(texts))])
-    return [word for word in found if word not in {*names, *map(plural, names)}]
+    lists: list[list[str]] = [[] for _ in _NAMES]
+    for word in dict.fromkeys([*blends(seen, _MADE, "worlds"), *found]):
+        if not word.endswith("s") and not {word, plural(word)} & taken:
+            lists[zlib.crc32(word.encode()) % len(lists)].append(word)
+    return lists
 
 
 def _listed(name: str) -> list[str]:

@@ -19,6 +19,7 @@ from zero2chat.data.sources import read_sources
 from zero2chat.tasks import SPLITS
 from zero2chat.tools.environments import methods
 from zero2chat_practice import worlds
+from zero2chat_practice.synthetic.grammar import plural
 from zero2chat_practice.worlds import desk, files, rooms
 
 WORLDS = {"rooms": (rooms, rooms.Rooms), "desk": (desk, desk.Desk), "files": (files, files.Files)}
@@ -110,10 +111,48 @@ def test_splits_share_no_names_and_no_wordings(name: str) -> None:
         by_split.append(set[str]().union(*map(names_in, made)))
         assert len(by_split[-1]) > 15
     assert not any(a & b for a, b in itertools.combinations(by_split, 2))
-    for requests in ("bring", "fetch", "pay", "send", "count", "visit", "stock", "refund", "word", "bug", "delete"):
-        parts = [set(worlds.base.share(requests, split)) for split in SPLITS]
+
+
+def test_splits_share_no_word_or_plural_and_no_wording_whatever_its_choices() -> None:
+    def alternatives(text: str) -> list[str]:
+        found = re.search(r"\[([^\[\]]*)\]", text)
+        if not found:
+            polite = re.sub(r"\b(?:please|(?:could|would|can) you)\b|[^\w{} ]", "", text.lower())
+            return [" ".join(polite.split())]
+        return [one for each in found[1].split("|") for one in alternatives(text.replace(found[0], each, 1))]
+
+    for name in worlds.base._WORDS:
+        words = [worlds.base.share(name, split) for split in SPLITS]
+        if name in worlds.base._NAMES:
+            parts = [{form.lower() for word in part for form in (word, plural(word))} for part in words]
+            assert len(parts[0]) > 1000
+            assert not parts[0] & {"hand", "nothing", "locked"}
+        else:
+            parts = [{form for text in part for form in alternatives(text)} for part in words]
         assert all(parts)
-        assert not any(a & b for a, b in itertools.combinations(parts, 2))
+        assert not [a & b for a, b in itertools.combinations(parts, 2) if a & b]
+
+
+@every_world
+def test_a_demonstration_thinks_only_of_what_it_was_told_and_again_after_an_early_action(name: str) -> None:
+    again = 0
+    for seed, row in enumerate(worlds.rows("train", 0, 30, world=name, horizons=[6, 6])):
+        turns, _ = worlds.episode(row, random.Random(seed), "mended")
+        told, thought, slipped = "", None, False
+        for turn in turns:
+            if turn["role"] != "assistant":
+                told += turn["content"] + "\n"
+                continue
+            if turn.get("untrained"):
+                assert "reasoning_content" not in turn
+            elif "reasoning_content" in turn:
+                assert set(re.findall(r"\w+", turn["reasoning_content"])) <= set(re.findall(r"\w+", told))
+                assert slipped or turn["reasoning_content"] != thought
+                again += slipped
+                thought = turn["reasoning_content"]
+            slipped = bool(turn.get("untrained"))
+        assert thought
+    assert again
 
 
 HOSTILE = (3, None, [], {}, True, "", "\ud800", "x" * 10**6, "hand", "../../etc/passwd", "<|im_end|>", "'", "٣")
