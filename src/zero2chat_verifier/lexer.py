@@ -150,7 +150,7 @@ def tokenize(cleaned: str) -> list[Token]:
         tokens.append(Token(kind, value, spaced))
 
 
-_LEFT, _RIGHT = ("(", "[", "\\{", "\\langle"), (")", "]", "\\}", "\\rangle")
+_LEFT, _RIGHT = ("(", "[", "\\{", "\\lbrace", "\\langle"), (")", "]", "\\}", "\\rbrace", "\\rangle")
 
 
 def _without_grouping(text: str) -> str:

@@ -69,6 +69,7 @@ _NEGATED = re.compile(rf"(?i){_NOT}|\b(?:without|(?:fail|avoid|exclu|violat|brea
 _RETRACTING = re.compile(
     rf"(?i)\b(?:{_DOUBT}|{_SCALED})\b|(?:{_NOT})[^,;:.$]{{0,20}}\b(?:{_SAID})\b|\b(?:{_SAID})\b[^,;:.]{{0,20}}?(?:{_NOT})"
 )
+_AHEAD = re.compile(r"(?i)(?<!\\)\b(?:box(?:ed)?|radix|off by)\b")  # of the answer that follows
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
 _BARE = _set("bare")
 _THINGS = re.compile(r"(?:(?:[Ss]o|Thus|Therefore),? the|The) (?:total )?number of ([a-z ]+?) (?:is|are|was|=|:)\Z")
@@ -119,7 +120,7 @@ def foreign(text: str, gold: str) -> bool:
 def idle(sentence: str) -> bool:
     """Whether an earlier sentence is plain: one with mathematics calls nothing wrong, others have only listed words."""
     if re.search(r"[\d$\\=]", sentence):
-        return not _RETRACTING.search(sentence)
+        return not (_RETRACTING.search(sentence) or _AHEAD.search(sentence))
     return _STEPS.union(_OPENINGS).issuperset(re.findall(r"[a-z’']+|…", sentence.lower()))
 
 

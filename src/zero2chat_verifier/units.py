@@ -107,5 +107,5 @@ def _noun(words: str) -> tuple[str, Fraction] | None:
 
 
 def _singular(noun: str) -> str | None:
-    ways = (noun, noun.removesuffix("s"), noun.removesuffix("es"), re.sub("ies$", "y", noun))
+    ways = (noun, noun.removesuffix("s"), re.sub("(?<=[sxzho])es$", "", noun), re.sub("ies$", "y", noun))
     return next((way for way in ways if way in _NOUNS), None)
