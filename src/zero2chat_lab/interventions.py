@@ -36,12 +36,13 @@ class Parts:
     def __init__(self, path: str, model: PreTrainedModel):
         if getattr(model, "_hf_peft_config_loaded", False) or getattr(model, "is_quantized", False):
             raise UserError(f"{path}: an adapter or a quantized model: give whole weights (`zero2chat export --merge`)")
-        found, head = final_norm(model), model.get_output_embeddings()
-        named = [dict(layer.named_modules()) for layer in found[0]] if found else []
+        stack, head = final_norm(model), model.get_output_embeddings()
+        named = [dict(layer.named_modules()) for layer in stack[0]] if stack else []
         self.outputs = [layer[name] for layer in named for name in _OUTPUTS if name in layer]
-        if found is None or head is None or len(self.outputs) != len(named):
+        if stack is None or head is None or len(self.outputs) != len(named):
             raise UserError(f"{path}: unknown module names: expected layers with {' or '.join(_OUTPUTS)}, then a norm")
-        self.model, (self.layers, self.norm), self.head = model, found, head
+        self.model, (self.layers, self.norm), self.head = model, stack, head
+        model.set_attn_implementation("eager")  # the only one that returns attentions
         self.heads = model.config.get_text_config().num_attention_heads
         self._states = dict[tuple[int, ...], list[Tensor]]()  # of texts that are exchanged many times
 
@@ -111,15 +112,14 @@ class Parts:
         """Return each head's mean attention (layers, heads) from the position before each token of the answer to that
         token's place in the text, and its mean direct effect on the token's logit, relative to that of `other`: what
         the final norm and the LM head lose without the head's output, if the other layers do not change."""
-        self.model.set_attn_implementation("eager")  # the only one that returns attentions
         attention, effect = torch.zeros(2, len(self.layers), self.heads, device=self.model.device)
         seen, own = dict[int, Tensor](), torch.eye(self.heads, device=self.model.device)[:, :, None]
         parts = [*self.outputs, self.norm]
-        keep = [(part, lambda _, inputs, i=i: seen.update({i: inputs[0][0]})) for i, part in enumerate(parts)]
+        hooks = [(part, lambda _, inputs, i=i: seen.update({i: inputs[0][0]})) for i, part in enumerate(parts)]
         mean, n = self.head.weight.mean(0), sum(len(row.answer) for row in rows)
         for row in rows:
             tokens = torch.tensor([row.ids + row.answer], device=self.model.device)
-            with self.hooked(keep):
+            with self.hooked(hooks):
                 output = self.model(input_ids=tokens, output_attentions=True, use_cache=False)
             for i, token in enumerate(row.answer):
                 at = len(row.ids) - 1 + i

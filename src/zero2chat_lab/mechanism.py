@@ -8,7 +8,7 @@ Reads a model. Heads and layers are chosen on some names, people and numbers, an
   direct effect on its logit (Wang et al. 2022, arXiv:2211.00593; Olsson et al. 2022, arXiv:2209.11895).
 - **Facts**: hidden states of a statement about one subject replace those of the same statement about another subject
   (activation patching; Meng et al. 2022, arXiv:2202.05262).
-- **Decimals**: which is larger, 9.9 or 9.11? The heads that copy the second number, not the first, are switched off.
+- **Decimals**: which is larger, 9.9 or 9.11? Heads chosen likewise for the second number are switched off.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def place_of(part: Sequence[int], ids: Sequence[int]) -> int:
 
 
 def switched_off(
-    args: MechanismArguments, parts: Parts, rows: Sequence[Asked], test: Callable[[], Sequence[float]], does: str
+    args: MechanismArguments, parts: Parts, rows: Sequence[Asked], test: Callable[[], Sequence[float]], token: str
 ) -> tuple[Sequence[float], list[Sequence[float]], Samples]:
     """Choose three heads on `rows`. Returns the test's results without them, those without each of the random triples
     of other heads, and the heads as samples, counted from 1 as on the page `inside`."""
@@ -90,13 +90,13 @@ def switched_off(
     every = [(layer, head) for layer in range(len(parts.layers)) for head in range(parts.heads)]
     best = sorted(every, key=lambda one: -float(attention[one] * effect[one]))
     rng, results = random.Random(f"mechanism {args.seed}"), list[Sequence[float]]()
-    for heads in (best[:3], *(rng.sample(best[3:], min(3, len(best) - 3)) for _ in range(args.triples))):
+    for heads in (best[:3], *(rng.sample(best[3:], 3) for _ in range(args.triples))):
         with parts.without(heads):
             results.append(test())
     samples: Samples = []
     for layer, head in best[:3]:
         values = {"attention": float(attention[layer, head]), "effect": float(effect[layer, head])}
-        samples.append({"head": f"layer {layer + 1}, head {head + 1}", "does": does, **values})
+        samples.append({"head": f"layer {layer + 1}, head {head + 1}", "token": token, **values})
     return results[0], results[1:], samples
 
 
@@ -111,12 +111,12 @@ def copying(args: MechanismArguments, parts: Parts, tokenizer: PreTrainedTokeniz
     made = (name.capitalize() for name in blends(VALUES["name"], 3 * n + 400, "mechanism"))
     rows = []
     for name in [name for name in dict.fromkeys(made) if name not in known][:n]:
-        told = [f"My name is {name}.", "I will remember that.", "What is my name?", "Your name is"]
-        ids, (answer,) = text_of(args, tokenizer, told), plain_ids(tokenizer, [f" {name}"])
+        turns = [f"My name is {name}.", "I will remember that.", "What is my name?", "Your name is"]
+        ids, (answer,) = text_of(args, tokenizer, turns), plain_ids(tokenizer, [f" {name}"])
         rows.append(Asked(ids, answer, place_of(answer, ids)))
     choose, test = rows[: args.n_choose], rows[args.n_choose :]
     right = parts.says(test)
-    without, triples, samples = switched_off(args, parts, choose, lambda: parts.says(test), "copies a name")
+    without, triples, samples = switched_off(args, parts, choose, lambda: parts.says(test), "the name")
     metrics = {
         "accuracy_copy": stats.rate(sum(right), len(right), args.seed),
         "accuracy_copy_without_heads": stats.rate(sum(without), len(right), args.seed),
@@ -175,7 +175,7 @@ def questions(
 ) -> list[tuple[str, Asked, Asked]]:
     """Return kind and question, n pairs of each kind, alternately with the larger number first and second: up to the
     token that decides, with the second number's token as the answer; and with the whole larger number."""
-    asked = []
+    examples = []
     for kind in decimals.KINDS:
         keys = [row["key"].split(" - ") for row in decimals.rows(split, args.seed, 300, [kind])]
         # One token decides if the numbers differ in the first decimal.
@@ -187,8 +187,8 @@ def questions(
                 same = next(i for i, (x, y) in enumerate(zip(first, second, strict=False)) if x != y)
                 place, other = place_of(second, ids) + same, [first[same]]
                 row = Asked(ids + second[:same], [second[same]], place, other)
-                asked.append((kind, row, Asked(ids, right)))
-    return asked
+                examples.append((kind, row, Asked(ids, right)))
+    return examples
 
 
 def comparing(args: MechanismArguments, parts: Parts, tokenizer: PreTrainedTokenizerBase) -> tuple[Metrics, Samples]:
@@ -205,7 +205,7 @@ def comparing(args: MechanismArguments, parts: Parts, tokenizer: PreTrainedToken
         return stats.clustered_rate([right[i] for i in those], [i // 2 for i in those], args.seed)
 
     right = test()
-    without, triples, samples = switched_off(args, parts, choose, test, "copies the second number")
+    without, triples, samples = switched_off(args, parts, choose, test, "the second number")
     metrics = {
         "accuracy_decimals": rate(right),
         "accuracy_decimals_greedy": rate(parts.says(whole)),
@@ -224,25 +224,28 @@ def measure(args: MechanismArguments, load: Load) -> Result:
     path = str(args.model_name_or_path)
     refuse_large(path)
     model, tokenizer = load(path)
-    asked = (args, Parts(path, model), tokenizer)
-    known, history = knowing(*asked)
-    copied, heads = copying(*asked)
-    compared, more = comparing(*asked)
-    return Result(copied | known | compared, [*heads, *more], history=history)
+    inputs = (args, parts := Parts(path, model), tokenizer)
+    if (n := len(parts.layers)) < 2 or n * parts.heads < 6:  # three heads are compared with three others
+        least = "give a model with at least 2 layers and, in all of them, 6 heads"
+        raise UserError(f"{path}: layers: {n}, heads of each: {parts.heads}: {least}")
+    facts, history = knowing(*inputs)
+    copies, heads = copying(*inputs)
+    comparisons, more = comparing(*inputs)
+    return Result(copies | facts | comparisons, [*heads, *more], history=history)
 
 
 STAGE = Stage(
     name="mechanism",
-    story="Which heads copy a name, where a fact is, and how decimals are compared: tested by intervention.",
+    story="Interventions: which heads a model needs to repeat a name, where it reads a fact, how it compares decimals.",
     kind="answers",
     arguments=(MechanismArguments,),
     measure=measure,
     section=Section(
-        title="Heads that copy, layers that know",
+        title="Heads switched off, and where a fact is read",
         story="Heads are switched off, or hidden states are replaced by those of another text. If they matter, the "
         "answer changes. Heads and layers are chosen on some examples and tested on others.",
         metrics={
-            "accuracy_lost_copy": "of names lost without three heads that copy",
+            "accuracy_lost_copy": "of names lost without three heads, chosen by attention × effect",
             "accuracy_lost_copy_random": "lost without three random heads (median)",
             "changed_rate_subject": "of answers change with the subject's hidden states",
             "accuracy_decimals": "of decimals are compared correctly (chance: 50%)",
@@ -258,8 +261,8 @@ STAGE = Stage(
             ),
         ),
         samples=SampleTable(
-            "The heads",
-            columns={"head": "head", "what it does": "does", "attention": "attention", "direct effect": "effect"},
+            "The heads that are switched off, chosen by attention to a token × direct effect on its logit",
+            columns={"head": "head", "token": "token", "attention": "attention", "direct effect": "effect"},
         ),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from zero2chat_lab.interventions import Asked, Parts
 
 FEW: dict[str, Any] = {"n": 4, "n_choose": 6, "pairs": 4, "numbers": 2, "triples": 2, "rows": 40}
 FEW |= {"options": {"kinds": ["birthplace"]}}
+
+
+@pytest.fixture(scope="module")
+def folder(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model with eight heads: three to switch off, and others to compare them with."""
+    return write_model(tmp_path_factory.mktemp("model"), num_attention_heads=4)
 
 
 def rows(split: str, seed: int, n: int) -> list[dict[str, str]]:
@@ -70,43 +77,44 @@ def test_a_heads_score_is_its_attention_and_what_the_logits_lose_without_it() ->
     model = MODELS["qwen3"]().eval()
     parts, row = Parts("x", model), Asked(IDS[:5], IDS[5:6], source=1, other=[77])
     model.model.layers[-1].mlp.down_proj.weight.data.zero_()  # nothing reads the last heads but the norm
+    (whole,) = parts.logits([row])
     attention, effect = parts.scores([row])
+    assert torch.equal(parts.logits([row])[0], whole)
     with torch.no_grad():
         output = model(input_ids=torch.tensor([IDS[:5]]), output_attentions=True)
     assert torch.allclose(attention[:, 2], torch.stack([one[0, 2, 4, 1] for one in output.attentions]), atol=1e-5)
-    (whole,) = parts.logits([row])
     with parts.without([(2, 3)]):
         (without,) = parts.logits([row])
     lost = (whole - without)[0]
     assert effect[2, 3].item() == pytest.approx((lost[IDS[5]] - lost[77]).item(), abs=1e-4)
 
 
-def test_the_stage_measures_what_a_model_knows(model_folder: Path, tmp_path: Path) -> None:
-    model, tokenizer = load_model(model_folder)
+def test_the_stage_measures_what_a_model_knows(folder: Path, tmp_path: Path) -> None:
+    model, tokenizer = load_model(folder)
     settings = FEW | {"facts": __name__, "options": {}}
-    args = mechanism.MechanismArguments(model_name_or_path=str(model_folder), **settings)
+    args = mechanism.MechanismArguments(model_name_or_path=str(folder), **settings)
     both = [row for split in ("train", "test") for row in rows(split, 0, 3)]
     facts = [mechanism.stated(args, tokenizer, row["key"], row["answer"]) for row in both]
     texts, given = [fact.ids + fact.answer for fact in facts], [len(fact.ids) for fact in facts]
     known = learn(model, tokenizer, tmp_path / "known", texts, given)
-    folder = run_stage("mechanism", tmp_path / "x", model_name_or_path=str(known), **settings)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    run = run_stage("mechanism", tmp_path / "x", model_name_or_path=str(known), **settings)
+    metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["accuracy_facts_train"]["value"] == metrics["accuracy_facts_test"]["value"] == 1
     assert metrics["layer_facts"]["value"] == 1
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == [0, 1]
     assert history[0]["changed_subject"] == 1  # with all tokens of the subject exchanged, it is the other text
     assert history[0]["changed_relation"] == history[0]["changed_last"] == 0
     assert metrics["accuracy_copy"]["n"] == 4
     assert metrics["accuracy_decimals"]["n"] == 12
-    heads = [json.loads(line)["head"] for line in (folder / "samples.jsonl").read_text().splitlines()]
+    heads = [json.loads(line)["head"] for line in (run / "samples.jsonl").read_text().splitlines()]
     assert len(heads) == 6
     assert all(head.startswith("layer ") for head in heads)
 
 
-def test_a_model_that_knows_no_fact_has_only_its_accuracy(model_folder: Path, tmp_path: Path) -> None:
-    folder = run_stage("mechanism", tmp_path / "x", model_name_or_path=str(model_folder), chat=False, **FEW)
-    metrics = json.loads((folder / "metrics.json").read_text())
+def test_a_model_that_knows_no_fact_has_only_its_accuracy(folder: Path, tmp_path: Path) -> None:
+    run = run_stage("mechanism", tmp_path / "x", model_name_or_path=str(folder), chat=False, **FEW)
+    metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["accuracy_facts_test"]["value"] == 0
     assert "layer_facts" not in metrics
 

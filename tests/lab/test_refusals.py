@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, texts in SPLITS.items():
         write_corpus(folder / split, **{split: texts})
     return folder
+
+
+@pytest.fixture(scope="module")
+def shallow(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("shallow"), num_hidden_layers=1, num_attention_heads=8)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lost_facts", {}, "dataset: .* has no facts.jsonl"),
         ("mechanism", {"statement": "was born in"}, r"statement: 'was born in': expected one \{\}, the subject, and"),
         ("mechanism", {"facts": "fcts"}, "task 'fcts': no such task; did you mean 'facts'"),
+        ("mechanism", {}, "layers: 2, heads of each: 2: give a model with at least 2 layers and, in all"),
+        ("mechanism", {"model_name_or_path": "SHALLOW"}, "layers: 1, heads of each: 8: give a model with at least 2"),
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
         ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the model's context"),
@@ -103,12 +111,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_stage_refuses_what_it_cannot_measure(
-    stage: str, changes: dict[str, Any], says: str, corpus: Path, model_folder: Path, tmp_path: Path
+    stage: str, changes: dict[str, Any], says: str, corpus: Path, model_folder: Path, shallow: Path, tmp_path: Path
 ) -> None:
     def named(value: Any) -> Any:
         if isinstance(value, list):
             return [named(one) for one in value]
-        names = {"MODEL": model_folder, "OTHER": tmp_path / "other", "CORPUS": corpus / "all"}
+        names = {"MODEL": model_folder, "OTHER": tmp_path / "other", "CORPUS": corpus / "all", "SHALLOW": shallow}
         return str(names.get(value, value)).replace("CORPUS", str(corpus)) if isinstance(value, str) else value
 
     (tmp_path / "other").symlink_to(model_folder)
