@@ -4,7 +4,8 @@
 
 Each person has one target fact, stated by `documents` documents, and as many documents on other attributes. The train
 split's columns `person` and `attribute` say which fact a document states; `facts.jsonl` has the target facts. A fact's
-query has a wording of documents about other people, and of none about this person. Other text is cut into passages.
+query has a wording of documents about other people; no document about this person contains it. Other text is cut into
+passages.
 """
 
 from __future__ import annotations
@@ -74,7 +75,14 @@ def make(args: AttributionCorpusArguments) -> tuple[list[Document], list[Fact]]:
         answers = [f" {with_article(one.job) if target == 'job' else getattr(one, target)}" for one in people]
         # Models do not learn a fact in reverse, so the value follows the name.
         wordings = {kind: [one for one in SENTENCES[kind] if one.split("{")[1][0] in "SsTt"] for kind in kinds}
-        query = rng.choice([one for one in wordings[target] if state(person, one).endswith(f"{answers[i]}.")])
+        # The prompt must not be part of another wording, as "was born in" is part of "was born in the town of".
+        statements = [state(person, one).lower() for some in wordings.values() for one in some]
+        prompts = {}
+        for one in wordings[target]:
+            prompt = state(person, one).removesuffix(f"{answers[i]}.")
+            if prompt != state(person, one) and sum(prompt.lower() in text for text in statements) == 1:
+                prompts[one] = prompt
+        query = rng.choice([*prompts])
         wordings[target].remove(query)
         for kind, size in ((target, n), (others[0], n // 2), (others[1], n - n // 2)):
             if size > (most := len(wordings[kind])):
@@ -82,8 +90,7 @@ def make(args: AttributionCorpusArguments) -> tuple[list[Document], list[Fact]]:
             label = "facts" if kind == target else "others"
             texts = [state(person, sentence) for sentence in rng.sample(wordings[kind], size)]
             documents += [Document(text, label, person.name, kind) for text in texts]
-        prompt = state(person, query).removesuffix(f"{answers[i]}.")
-        facts.append(Fact(person.name, target, prompt, answers[i], sorted({*answers})))
+        facts.append(Fact(person.name, target, prompts[query], answers[i], sorted({*answers})))
     return documents, facts
 
 
