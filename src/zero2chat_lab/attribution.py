@@ -5,8 +5,9 @@
 Reads a model, and the corpus of the stage attribution_corpus on which it was trained. For each fact, it ranks the
 training documents by how much training on them raised the probability of the answer, and, for comparison, by BM25 and
 by n-grams that they share with query and answer. `precision_*` is the share of the first k documents that state the
-fact. `blame.jsonl` has these documents, and the folders `without_*` have the corpus without them (`blamed`), without as
-many on the same person's other attributes (`person`), and without as many random documents (`random`).
+fact. `blame.jsonl` has these documents, and the folders `without_*` have the corpus without them (`blamed`), without
+those of BM25 (`bm25`), without k on the same person's other attributes (`person`), and without k random documents
+(`random`) for each fact.
 
 A document's score is the cosine of two gradients of the tokens' log-odds: the answer's, and the document's. Both are
 projected in each layer (LoGra, Choe et al. 2024, arXiv:2405.13954), and whitened by the projected gradients of all
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from zero2chat.core import stats
 from zero2chat.core.config import Range
@@ -51,20 +53,24 @@ class Gradients:
 
     For one token, a layer's gradient is the outer product of its output's gradient and its input. Both are projected
     to `rank` random directions before they are multiplied, so that no gradient of a whole layer is stored. The model's
-    other weights (embedding and norms) are left out.
+    other weights, such as embedding and norms, are left out.
+
+    Changes the model: its linear layers get hooks, and only its embedding requires gradients.
     """
 
     def __init__(self, model: PreTrainedModel, rank: int, seed: int = 0):
-        layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-        embedding = model.get_input_embeddings().weight
-        if not layers or not embedding.is_floating_point() or getattr(model, "is_quantized", False):
-            raise UserError(f"{type(model).__name__}: attribution needs linear layers that are not quantized")
+        layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
+        embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+        if not embedding.is_floating_point() or getattr(model, "is_quantized", False):
+            raise UserError(f"{type(model).__name__}: attribution needs weights that are not quantized")
+        if all(layer is head for layer in layers.values()):
+            raise UserError(f"{type(model).__name__}: attribution needs linear layers, and found none but the head")
         self.model, self._rows = model, dict[str, Tensor]()
         for weight in model.parameters():  # activations get gradients if what they are computed from does
             weight.requires_grad_(weight is embedding)
         generator = torch.Generator().manual_seed(seed)
         for name, layer in layers.items():
-            sizes = (layer.in_features, layer.out_features)
+            sizes = layer.weight.shape if isinstance(layer, Conv1D) else layer.weight.shape[::-1]  # inputs, outputs
             maps = [torch.randn(size, rank, generator=generator).to(model.device) / rank**0.5 for size in sizes]
             layer.register_forward_hook(self._hook(name, *maps))
 
@@ -111,12 +117,12 @@ def influence(documents: Tensor, queries: Tensor, damping: float) -> Tensor:
     """Return scores, (queries, documents). In each layer, a multiple of the mean eigenvalue is added to all, as in
     Grosse et al. 2023 (arXiv:2308.03296)."""
     whitened: list[tuple[Tensor, Tensor]] = []
-    for rows, asked in zip(documents.unbind(1), queries.unbind(1), strict=True):
-        rows, asked = normalize(rows, dim=1), normalize(asked, dim=1)
+    for layer in zip(documents.unbind(1), queries.unbind(1), strict=True):
+        rows, answers = (normalize(some, dim=1) for some in layer)
         fisher = rows.T @ rows / len(rows)
         fisher.diagonal().add_(damping * fisher.diagonal().mean() + 1e-12)
         root = torch.linalg.cholesky(fisher)
-        left, right = (torch.linalg.solve_triangular(root, some.T, upper=False).T for some in (rows, asked))
+        left, right = (torch.linalg.solve_triangular(root, some.T, upper=False).T for some in (rows, answers))
         whitened.append((left, right))
     left, right = (normalize(torch.cat(some, dim=1), dim=1) for some in zip(*whitened, strict=True))
     return right @ left.T
@@ -147,12 +153,13 @@ class AttributionArguments(DocumentArguments):
 
 
 def blame(
-    args: AttributionArguments, model: Any, tokenizer: Any, texts: Sequence[str], asked: Sequence[Excerpt]
+    args: AttributionArguments, model: Any, tokenizer: Any, texts: Sequence[str], queries: Sequence[Excerpt]
 ) -> list[list[tuple[int, float]]]:
-    """Return, for each query, the k documents with the highest scores: (index, score), the highest first."""
+    """Return, for each query, the k documents with the highest scores: (index, score), the highest first. Changes the
+    model, as `Gradients` does."""
     gradients = Gradients(model, args.rank, args.seed)
     documents = gradients.of([document(model, tokenizer, text) for text in texts])
-    best = influence(documents, gradients.of([[one] for one in asked]), args.damping).topk(args.k)
+    best = influence(documents, gradients.of([[one] for one in queries]), args.damping).topk(args.k)
     return [list(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
@@ -165,11 +172,11 @@ def run(run: Run, args: AttributionArguments) -> None:
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
 
     # Blame.
-    asked, start = list[Excerpt](), start_of_document(tokenizer)
+    excerpts, start = list[Excerpt](), start_of_document(tokenizer)
     for fact in facts:
         prompt, answer = plain_ids(tokenizer, [fact.prompt, fact.answer])
-        asked.append(Excerpt([*start, *prompt, *answer], len(start) + len(prompt)))
-    blamed = blame(args, model.to(device), tokenizer, texts, asked)
+        excerpts.append(Excerpt([*start, *prompt, *answer], len(start) + len(prompt)))
+    blamed = blame(args, model.to(device), tokenizer, texts, excerpts)
     queries = [fact.prompt + fact.answer for fact in facts]
     first = {
         "gradients": [[i for i, _ in some] for some in blamed],
@@ -187,6 +194,7 @@ def run(run: Run, args: AttributionArguments) -> None:
     rng = random.Random(f"attribution {args.seed}")
     removed = {
         "blamed": {i for some in first["gradients"] for i in some},
+        "bm25": {i for some in first["bm25"] for i in some},
         "person": set[int](),
         "random": {*rng.sample(range(len(texts)), k * len(facts))},
     }
@@ -203,9 +211,9 @@ def run(run: Run, args: AttributionArguments) -> None:
         run.clear()
         write_jsonl(run.folder / "blame.jsonl", lines)
         for name, some in removed.items():
+            remainder = train.select([i for i in range(len(train)) if i not in some])
             (folder := run.folder / f"without_{name}" / "data").mkdir(parents=True)
-            kept = train.select([i for i in range(len(train)) if i not in some])
-            for split, rows in (("train", kept), ("validation", validation)):
+            for split, rows in (("train", remainder), ("validation", validation)):
                 rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
         run.replace_samples(0, lines[: 3 * k])
     run.finish(metrics)

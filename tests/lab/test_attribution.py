@@ -10,6 +10,8 @@ import pytest
 import torch
 from lab.tiny_lab import learn, run_stage
 from stage_fixtures import metrics as metrics_of
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
@@ -24,6 +26,7 @@ from zero2chat_lab.memorization import Excerpt
 PROSE = "It is strong and known for the harbour. What is 12 + 30? The answer is 42, and Tom was a painter.\n\n"
 ANY = [{"path": "prose.jsonl"}]  # not read
 K = 3
+SMALL = GPT2Config(vocab_size=320, n_positions=16, n_embd=8, n_layer=1, n_head=2)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +59,10 @@ def test_each_fact_has_its_documents_and_a_wording_of_other_people() -> None:
         assert count[fact.person, fact.attribute] == 8
         assert sum(n for (person, _), n in count.items() if person == fact.person) == 16
         assert fact.answer in fact.values
+        about = [one.text.lower() for one in documents if one.person == fact.person]
+        assert not any(fact.prompt.lower() in text for text in about)
         own = [one.text for one in documents if (one.person, one.attribute) == (fact.person, fact.attribute)]
         assert all(text.find(fact.person) < text.find(fact.answer) for text in own)
-        assert f"{fact.prompt}{fact.answer}." not in own
         wording = fact.prompt.replace(fact.person, "")
         others = [one for one in documents if one.person != fact.person and one.attribute == fact.attribute]
         assert any(wording == one.text.replace(one.person, "")[: len(wording)] for one in others)
@@ -66,11 +70,12 @@ def test_each_fact_has_its_documents_and_a_wording_of_other_people() -> None:
         make(AttributionCorpusArguments(datasets=ANY, documents=12))
 
 
-def test_projected_gradients_are_those_of_autograd_whatever_is_in_the_batch(model_folder: Path) -> None:
-    model, _ = load_model(model_folder)
+@pytest.mark.parametrize("gpt2", [False, True])
+def test_projected_gradients_are_those_of_autograd_whatever_is_in_the_batch(gpt2: bool, model_folder: Path) -> None:
+    model = GPT2LMHeadModel(SMALL).eval() if gpt2 else load_model(model_folder)[0]
     texts = [[Excerpt([0, 41, 77, 300, 9, 12], 3)], [Excerpt([0, 5, 6], 1), Excerpt([300, 7, 8, 9], 1)]]
     expected = []
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear | Conv1D)}
     for text in texts:
         total = torch.zeros(())
         for one in text:
@@ -87,24 +92,32 @@ def test_projected_gradients_are_those_of_autograd_whatever_is_in_the_batch(mode
             return super()._hook(name, *maps)
 
     rows = Seen(model, rank=4).of(texts)
+    assert drawn.keys() == layers.keys()
     assert rows.shape == (2, len(drawn), 16)
     for i, gradients in enumerate(expected):
         for j, (name, (of_inputs, of_outputs)) in enumerate(sorted(drawn.items())):
             if name == "lm_head":  # its tied weight has the embedding's gradient too
                 continue
-            assert torch.allclose(rows[i, j], (of_inputs.T @ gradients[name].T @ of_outputs).flatten(), atol=1e-4)
+            gradient = gradients[name] if gpt2 else gradients[name].T  # inputs, outputs
+            assert torch.allclose(rows[i, j], (of_inputs.T @ gradient @ of_outputs).flatten(), atol=1e-4)
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    model = GPT2LMHeadModel(GPT2Config(**SMALL.to_dict() | {"n_layer": 0}))
+    with pytest.raises(UserError, match="GPT2LMHeadModel: attribution needs linear layers, and found none but the he"):
+        attribution.Gradients(model, rank=4)
 
 
 def test_a_memorized_document_is_blamed_for_its_last_word(corpus: Path, learned: Path) -> None:
     model, tokenizer = load_model(learned)
     texts = [text for text in read_texts(corpus) if not text[0].isdigit()]
-    asked = []
+    queries = []
     for text in texts:
         before, _, last = text.removesuffix(".").rpartition(" ")
         prompt, answer = plain_ids(tokenizer, [before, f" {last}"])
-        asked.append(Excerpt([0, *prompt, *answer], 1 + len(prompt)))
+        queries.append(Excerpt([0, *prompt, *answer], 1 + len(prompt)))
     args = attribution.AttributionArguments(model_name_or_path="", dataset="", k=1)
-    first = [blamed[0][0] for blamed in attribution.blame(args, model, tokenizer, texts, asked)]
+    first = [blamed[0][0] for blamed in attribution.blame(args, model, tokenizer, texts, queries)]
     assert sum(i == j for i, j in enumerate(first)) >= 0.8 * len(texts)
 
 
@@ -117,7 +130,7 @@ def test_blamed_and_other_documents_are_removed(corpus: Path, learned: Path, tmp
     blamed = read_jsonl(folder / "blame.jsonl")
     assert len(blamed) == 4 * K
     texts = read_texts(corpus)
-    left = {name: read_texts(folder / f"without_{name}") for name in ("blamed", "person", "random")}
+    left = {name: read_texts(folder / f"without_{name}") for name in ("blamed", "bm25", "person", "random")}
     for name, some in left.items():
         assert len(some) == len(texts) - metrics[f"removed_{name}"]["value"]
     assert not {one["text"] for one in blamed} & {*left["blamed"]}
@@ -141,8 +154,12 @@ def test_facts_that_another_model_does_not_know_are_lost(
         without=[str(tmp_path / "again"), str(tmp_path / "untrained")],
     )
     metrics = metrics_of(folder)
-    assert metrics["known_rate"]["value"] == 1.0
-    assert (metrics["lost_rate_again"]["value"], metrics["lost_rate_again"]["n"]) == (0.0, 4)
+    known = metrics["known_rate"]["value"] * 4
+    assert known >= 2
+    assert (
+        metrics["constant_rate"]["value"] == 0.75
+    )  # two of four people have the same attribute, and different answers
+    assert (metrics["lost_rate_again"]["value"], metrics["lost_rate_again"]["n"]) == (0.0, known)
     assert metrics["lost_rate_untrained"]["value"] >= 0.5
 
 

@@ -89,6 +89,7 @@ def shallow(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathF
         ("interrogate", {"temperature": 0}, "temperature 0: expected above 0, or all answers would"),
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         ("lost_facts", {}, "dataset: .* has no facts.jsonl"),
+        ("lost_facts", {"without": ["a/x", "b/x"]}, "without: 2 folders are named x, but a name .*: rename one"),
         ("mechanism", {"statement": "was born in"}, r"statement: 'was born in': expected one \{\}, the subject, and"),
         ("mechanism", {"facts": "fcts"}, "task 'fcts': no such task; did you mean 'facts'"),
         ("mechanism", {}, "layers: 2, heads of each: 2: give a model with at least 2 layers and, in all"),
