@@ -67,9 +67,9 @@ _ASKED = _DETERMINERS | {"part", "question", "problem"}  # "the answer to part (
 _NOT = r"\b(?:no|not(?! on the\b)|never|cannot|invalid)\b|n['’]t\b"  # "the scoop that is not on the bottom"
 _NEGATED = re.compile(rf"(?i){_NOT}|\b(?:without|(?:fail|avoid|exclu|violat|break|miss(?!ing\b)|lack)\w*)\b")
 _RETRACTING = re.compile(
-    rf"(?i)\b(?:{_DOUBT}|{_SCALED})\b|(?:{_NOT})[^,;:.$]{{0,20}}\b(?:{_SAID})\b|\b(?:{_SAID})\b[^,;:.]{{0,20}}?(?:{_NOT})"
+    rf"\b(?:{_DOUBT}|{_SCALED})\b|(?:{_NOT})[^,;:.$]{{0,20}}\b(?:{_SAID})\b|\b(?:{_SAID})\b[^,;:.]{{0,20}}?(?:{_NOT})"
 )
-_AHEAD = re.compile(r"(?i)(?<!\\)\b(?:box(?:ed)?|radix|off by)\b")  # of the answer that follows
+_AHEAD = re.compile(r"(?<!\\)\b(?:box(?:ed)?|radix|off by)\b")  # of the answer that follows
 _CLAUSE = frozenset({"that", "when", "where", "which", "who", "if", "whose"})
 _BARE = _set("bare")
 _THINGS = re.compile(r"(?:(?:[Ss]o|Thus|Therefore),? the|The) (?:total )?number of ([a-z ]+?) (?:is|are|was|=|:)\Z")
@@ -120,7 +120,8 @@ def foreign(text: str, gold: str) -> bool:
 def idle(sentence: str) -> bool:
     """Whether an earlier sentence is plain: one with mathematics calls nothing wrong, others have only listed words."""
     if re.search(r"[\d$\\=]", sentence):
-        return not (_RETRACTING.search(sentence) or _AHEAD.search(sentence))
+        low = sentence.lower()  # five times as fast as patterns that ignore case
+        return not (_RETRACTING.search(low) or _AHEAD.search(low))
     return _STEPS.union(_OPENINGS).issuperset(re.findall(r"[a-z’']+|…", sentence.lower()))
 
 
