@@ -3,8 +3,8 @@
 A task is a module with three functions:
 
 - `rows(split, seed, n, **options)`: n distinct rows, the same in every process; a smaller n gives the first of them.
-  A row is a JSON-serializable dict with at least `key` (determines the split), `question`, `answer`; all rows of a task
-  have the same columns.
+  A row is a JSON-serializable dict with at least `key` (determines the split), `question`, `answer`, and `kind` for
+  `draw`; all rows of a task have the same columns.
 - `demonstration(row, rng, style="worked")`: a correct answer, with wording chosen by `rng`.
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 
