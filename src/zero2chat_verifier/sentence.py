@@ -119,10 +119,10 @@ def foreign(text: str, gold: str) -> bool:
 
 def idle(sentence: str) -> bool:
     """Whether an earlier sentence is plain: one with mathematics calls nothing wrong, others have only listed words."""
+    low = sentence.lower()  # five times as fast as patterns that ignore case
     if re.search(r"[\d$\\=]", sentence):
-        low = sentence.lower()  # five times as fast as patterns that ignore case
         return not (_RETRACTING.search(low) or _AHEAD.search(low))
-    return _STEPS.union(_OPENINGS).issuperset(re.findall(r"[a-z’']+|…", sentence.lower()))
+    return _STEPS.union(_OPENINGS).issuperset(re.findall(r"[a-z’']+|…", low))
 
 
 def titled(title: str) -> bool:
