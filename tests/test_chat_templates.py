@@ -136,12 +136,12 @@ def test_an_action_is_a_short_line_and_one_that_is_mended_carries_no_loss(opened
     out = acting.apply_chat_template(messages, tools=[swap], return_dict=True, return_assistant_tokens_mask=True)
     assert acting.decode(out["input_ids"]) == (
         "<|im_start|>system\nswap old new: Swap.<|im_end|>\n<|im_start|>user\nSwap.<|im_end|>\n<|im_start|>assistant\n"
-        "<think></think><PYTHON_START>swap x\nb c<PYTHON_END><|im_end|>\n<|im_start|>tool\nThere is no x.<|im_end|>\n"
-        "<|im_start|>assistant\n<think></think><PYTHON_START>swap a\nb c<PYTHON_END><|im_end|>\n"
+        "<think></think><PYTHON_START>swap x\n b c<PYTHON_END><|im_end|>\n<|im_start|>tool\nThere is no x.<|im_end|>\n"
+        "<|im_start|>assistant\n<think></think><PYTHON_START>swap a\n b c<PYTHON_END><|im_end|>\n"
     )
     pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
     learned = acting.decode([token for token, mask in pairs if mask])
-    assert learned == "<think></think><PYTHON_START>swap a\nb c<PYTHON_END><|im_end|>"
+    assert learned == "<think></think><PYTHON_START>swap a\n b c<PYTHON_END><|im_end|>"
     assert supports_tool_calling(acting)  # as TRL's trainer demands: without a signature, arguments have their names
     for wrong in ({"new": "b"}, {"old": "a", "newer": "b"}, "a"):
         calls[0]["function"]["arguments"] = wrong

@@ -614,11 +614,11 @@ def test_a_call_in_one_line_is_read_as_it_was_rendered(acting, arguments):
     ("written", "says"),
     [
         ("", "There is no tool ''"),
-        ("swop a\nb", "There is no tool 'swop'; did you mean 'swap'?"),
+        ("swop a\n b", "There is no tool 'swop'; did you mean 'swap'?"),
         ("swap", "The arguments of swap are"),
         ("swap a", "The arguments of swap are"),
-        ("swap a\nb\n1\n2", "The arguments of swap are"),
-        ("swap a\nb\n1<PYTHON_START>", NOT_ENDED),
+        ("swap a\n b\n 1\n 2", "The arguments of swap are"),
+        ("swap a\n b\n 1<PYTHON_START>", NOT_ENDED),
     ],
 )
 def test_a_line_that_is_no_call_is_an_error_that_the_model_reads(acting, written, says):
@@ -633,7 +633,7 @@ def test_a_line_that_is_no_call_is_an_error_that_the_model_reads(acting, written
 def test_a_line_may_have_what_is_not_json_and_ends_its_turn(acting, talk):
     _, swap, made = acting
     script = talk(Tools([swap]))
-    script("?", '<PYTHON_START>swap "a"\n\\x\nx<PYTHON_END>', "Done.")
+    script("?", '<PYTHON_START>swap "a"\n \\x\n x<PYTHON_END>', "Done.")
     assert made == [('"a"', "\\x", "x")]
     assert script.session.turns[-1].assistant == "Done."
 

@@ -80,11 +80,12 @@ class Tools:
         self.functions = dict(zip(self._parameters, functions, strict=True))
 
     def read_line(self, line: str) -> dict[str, Any]:
-        """Read a call in one line, `name first argument`, in which further arguments follow a line end each. Texts are
-        as in JSON, without the quotation marks. What is not JSON is text. With too many arguments, it has none."""
+        """Read a call in one line, `name first argument`, in which further arguments follow a line end and a space
+        each. Texts are as in JSON, without the quotation marks. What is not JSON is text. With too many arguments, it
+        has none."""
         name, _, rest = line.partition(" ")
         known = self._parameters[name]["properties"] if name in self._parameters else {}
-        values = rest.split("\n") if rest or line.endswith(" ") else []
+        values = rest.split("\n ") if rest or line.endswith(" ") else []
         arguments = {}
         for (key, schema), value in zip(known.items(), values, strict=False):
             given = parsed(f'"{value}"' if schema.get("type") == "string" else value)
@@ -282,7 +283,7 @@ class CallFormat:
                 return ids[start], Mark(ids[end], name, next(iter(arguments)))
             if parsed(inside) in (call, [call]):
                 return ids[start], Mark(ids[end])
-            if inside == " ".join([name, "\n".join(arguments.values())]).rstrip():
+            if inside == " ".join([name, "\n ".join(arguments.values())]).rstrip():
                 return ids[start], Mark(ids[end], is_line=True)
         opening, closing = CALL_TAGS
         inside = text.partition(opening)[2].partition(closing)[0]

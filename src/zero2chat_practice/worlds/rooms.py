@@ -76,7 +76,7 @@ class Rooms(base.World):
 
     def _goal(self) -> str:
         """Where the thing is; if that is a locked box, where its key is, and so on, as far as the room to go to. Later,
-        only the last of these."""
+        only the last of these. "The" comes first, because a name's tokens are those of the prompt only after a space."""
         row, where, locks = (self._state[name] for name in ("row", "where", "locks"))
         thing, place = self._state["goal"]
         said, seen = list[str](), thing
@@ -86,7 +86,7 @@ class Rooms(base.World):
                 holder = where[holder]
             if is_room := holder in row:
                 holder = _numbered(row)[row.index(holder)]
-            said.append(f"{seen}: {holder}.")
+            said.append(f"The {seen}: {holder}.")
             if is_room:
                 return " ".join(said) if _HAND not in where.values() else said[-1]
             seen = locks[holder] if where[locks[holder]] != _HAND else holder
