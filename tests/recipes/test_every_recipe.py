@@ -34,7 +34,9 @@ def _steps() -> list[Step]:
 
 def _page(recipe: Path) -> str:
     folder = recipe.parent if recipe.suffix == ".yaml" else recipe
-    return (folder / "README.md").read_text(encoding="utf-8")
+    page = folder / "README.md"
+    assert page.is_file(), f"{folder}: add a README.md, such as that of recipes/domain"
+    return page.read_text(encoding="utf-8")
 
 
 def test_no_yaml_is_skipped() -> None:

@@ -196,6 +196,13 @@ def test_a_metric_that_was_not_measured_is_named_with_the_nearest(launched: list
         _sweep(BOTH, metric="ask.acuracy")
 
 
+def test_without_a_step_that_evaluates_a_metric_is_asked_for(recipe: Path) -> None:
+    steps = [{"name": name, "stage": name, "config": f"{name}.yaml"} for name in ("corpus", "pretrain", "sft")]
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    with pytest.raises(UserError, match=r"no step evaluates: name what to compare, such as --metric sft\.eval_loss"):
+        _sweep(BOTH)
+
+
 def test_a_recipes_sweep_must_list_values(recipe: Path) -> None:
     path = recipe / "recipe.yaml"
     path.write_text(path.read_text() + "sweep: {sft.learning_rate: 1.0e-4}\n")

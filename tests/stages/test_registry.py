@@ -59,6 +59,16 @@ def test_a_stage_without_output_dir_says_which_field_is_missing():
         stages.Stage(name="words", story="", kind="plain", arguments=(), run=print)
 
 
+def test_a_stage_that_does_nothing_or_is_of_an_unknown_kind_is_refused():
+    @dataclass
+    class Arguments:
+        output_dir: str | None = None
+
+    for given in ({"kind": "plain"}, {"kind": "plian", "run": print}):
+        with pytest.raises(TypeError, match="stage 'words': give it `run` or `measure`, and a kind: plain, trains or"):
+            stages.Stage(name="words", story="", arguments=(Arguments,), **given)
+
+
 def test_listing_the_stages_imports_none_of_them():
     script = "import sys; from zero2chat import stages; stages.names()\n"
     script += "print(*{module.split('.')[0] for module in sys.modules} & {'torch', 'trl', 'transformers', 'numpy'})"

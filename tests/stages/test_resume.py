@@ -273,8 +273,13 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 }
 # Any other stage that trains gets one case. Three are killed in tests of their own.
 _KILLED = {"pretrain", "reward", "gkd", *(stage for stage, *_ in CASES.values())}
-_OTHERS = [name for name in tiny_settings(Path()) if name not in _KILLED and stages.load(name).kind == "trains"]
+_OTHERS = [name for name in stages.names() if name not in _KILLED and stages.load(name).kind == "trains"]
 CASES |= {name: (name, {}, (5,)) for name in _OTHERS}
+
+
+@pytest.mark.parametrize("stage", sorted({stage for stage, *_ in CASES.values()}))
+def test_a_stage_that_trains_has_tiny_settings_to_be_tested_with(stage):
+    assert stage in tiny_settings(Path()), f"{stage}: add settings for a tiny run to tests/stage_fixtures.py"
 
 
 @pytest.mark.usefixtures("own_rewards")

@@ -123,9 +123,11 @@ def _file_name(words: Sequence[str]) -> str:
 def _measured(steps: Sequence[Step], metric: str | None) -> tuple[Step, str]:
     """Return the step to compare, by default the last that evaluates, and its metric, by default ""."""
     last = next((step.name for step in reversed(steps) if step.stage == "evaluate"), "")
+    if not last and metric is None:
+        raise UserError("no step evaluates: name what to compare, such as --metric sft.eval_loss")
     name, dot, wanted = (f"{last}." if metric is None else metric).partition(".")
     if not dot or not name:
-        raise UserError(f"--metric {metric or ''}: expected STEP.METRIC, such as sft.eval_loss")
+        raise UserError(f"--metric {metric}: expected STEP.METRIC, such as sft.eval_loss")
     require_known(name, [step.name for step in steps if not step.declared.joins], "--metric", "step")
     return next(step for step in steps if step.name == name), wanted
 

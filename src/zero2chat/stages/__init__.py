@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from zero2chat.core import config
 from zero2chat.core.errors import UserError, end_with_run, exit_on_mistake, known, nearest
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zero2chat.models.training_job import Job
     from zero2chat.report.section import Section
 
+Kind = Literal["plain", "trains", "answers"]
 Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its device, and its tokenizer
 
 
@@ -47,7 +48,7 @@ class Stage:
 
     name: str  # of its file
     story: str  # what it makes: for the model card, the documentation and `zero2chat STAGE --help`
-    kind: Literal["plain", "trains", "answers"]  # plain: one Python process; the others run under `accelerate launch`
+    kind: Kind  # plain: one Python process; the others run under `accelerate launch`
     arguments: tuple[type, ...]
     limits: str = ""  # of the model, for its card
     prepare: Callable[..., Prepared] | None = None  # (*arguments) → tokenizer and rows as the trainer gets them
@@ -67,6 +68,8 @@ class Stage:
     def __post_init__(self) -> None:
         if not any(hasattr(one, "output_dir") for one in self.arguments):
             raise TypeError(f"stage {self.name!r}: none of its arguments has the field `output_dir: str | None = None`")
+        if self.kind not in get_args(Kind) or not (self.run or self.measure):
+            raise TypeError(f"stage {self.name!r}: give it `run` or `measure`, and a kind: plain, trains or answers")
 
     @property
     def summary(self) -> str:

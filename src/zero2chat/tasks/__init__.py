@@ -105,7 +105,7 @@ def load(name: str) -> Task:
         rows=_checked(name, module, module.rows),
         prompt=getattr(module, "prompt", ask),
         demonstration=_checked(name, module, module.demonstration),
-        score=module.score,
+        score=_scored(name, module),
         documents=_documents(name, module),
         fetches=getattr(module, "FETCHES", False),
         means=getattr(module, "MEANS", None),
@@ -136,6 +136,18 @@ def _checked(name: str, module: ModuleType, function: Callable[..., Any]) -> Cal
         return function(*args, **given)
 
     return checked
+
+
+def _scored(name: str, module: ModuleType) -> Callable[[Row, str], float]:
+    @functools.wraps(module.score)
+    def score(row: Row, completion: str) -> float:
+        given = module.score(row, completion)
+        try:
+            return float(given)
+        except (TypeError, ValueError):
+            raise UserError(f"task '{name}': score returned {given!r}, not a number") from None
+
+    return score
 
 
 def check_options(name: str, function: Callable[..., Any], given: Iterable[str]) -> None:
@@ -221,6 +233,8 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", d
     `by` is the column to alternate by; `drop` removes that column. Raises `UserError` if the pool is smaller than n.
     """
     rows = shuffled(pool, where, seed, n)
+    if lacking := next((row for row in rows if by not in row), None):
+        raise UserError(f"{where}: rows are drawn by '{by}', which this one lacks: {str(lacking)[:80]}")
     seen: Counter[str] = Counter()
     turns = []
     for row in rows:

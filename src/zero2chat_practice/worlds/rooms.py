@@ -76,7 +76,7 @@ class Rooms(base.World):
 
     def _goal(self) -> str:
         """Where the thing is; if that is a locked box, where its key is, and so on, as far as the room to go to. Later,
-        only the last of these. "The" comes first, because a name's tokens are those of the prompt only after a space."""
+        only the last of these. "The" comes first: a name's tokens are those of the prompt only after a space."""
         row, where, locks = (self._state[name] for name in ("row", "where", "locks"))
         thing, place = self._state["goal"]
         said, seen = list[str](), thing
