@@ -331,20 +331,32 @@ function showModels() {
   column.setAttribute("x", at("token") * column.getAttribute("width"));
 }
 
+/** The rows of the picture: what each model expected, its distance from this page's model, and PPO's values. */
+function rowsOfModels() {
+  return data.compare.flatMap(({ name, log_p: logs, kl, value }) => {
+    const low = value && Math.min(...value), range = value && Math.max(...value) - low || 1;
+    return [{ label: name, numbers: logs.map(Math.exp), ink: "--c2", share: surprise, says: percent },
+      kl && { label: `KL divergence from ${name}`, numbers: kl, ink: "--c1", share: (one) => Math.min(1, one),
+        says: (one) => `${one.toFixed(2)} nats` },
+      value && { label: `value of ${name}`, numbers: value, ink: "--c3", share: (one) => (one - low) / range,
+        says: (one) => one.toFixed(2) }].filter(Boolean);
+  });
+}
+
 function drawModels() {
-  const svg = $("rows"), width = svg.clientWidth, high = 26, cell = width / count, parts = [];
-  data.compare.forEach(({ name, log_p: logs }, i) => {
+  const svg = $("rows"), width = svg.clientWidth, high = 26, cell = width / count, parts = [], rows = rowsOfModels();
+  rows.forEach(({ label, numbers, ink, share, says }, i) => {
     const y = i * (high + 24) + 16;
-    parts.push(drawn("text", { x: 0, y: y - 4, class: "soft small" }, cut(name, Math.floor(width / 6))));
-    logs.forEach((log, j) => {
-      const p = Math.exp(log), box = drawn("rect", { x: (j + 1) * cell, y, width: cell, height: high, class: "cell",
-        fill: shade("--c2", surprise(p)) }, drawn("title", {}, `${piece(tokens[j + 1])} ${percent(p)}`));
+    parts.push(drawn("text", { x: 0, y: y - 4, class: "soft small" }, cut(label, Math.floor(width / 6))));
+    numbers.forEach((one, j) => {
+      const box = drawn("rect", { x: (j + 1) * cell, y, width: cell, height: high, class: "cell",
+        fill: shade(ink, share(one)) }, drawn("title", {}, `${piece(tokens[j + 1])} ${says(one)}`));
       box.addEventListener("click", () => choose({ token: j + 1 }));
       pointing(box, () => ({ token: j + 1 }));
       parts.push(box);
     });
   });
-  const height = data.compare.length * (high + 24);
+  const height = rows.length * (high + 24);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren(...parts, drawn("rect", { class: "picked", id: "column", y: 12, width: cell, height: height - 12 }));
   const mean = (logs) => Math.exp(logs.slice(data.start - 1).reduce((a, b) => a + b, 0) / (count - data.start));
@@ -363,6 +375,38 @@ function drawModels() {
   const head = element("tr", {}, element("th", {}, "token"),
     ...data.compare.map(({ name }) => element("th", { title: name }, short(name))));
   $("moved").replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
+}
+
+/** How hard a step of GRPO pulls at a token: the gradient of its own logit, advantage × (1 - probability). */
+function showGroup() {
+  if ($("answers").firstChild) return;
+  const { right, answers } = data.group, rewards = answers.map(({ reward }) => reward), n = answers.length;
+  const good = rewards.filter((one) => one > 0).length, differ = good > 0 && good < n;
+  $("grouped").textContent = `The model answered ${n} times, each time drawing every token by its probability. `
+    + `${good} of ${n} answers say ${right}. ` + (differ
+      ? "An answer's advantage is its reward less the group's mean, in standard deviations. All its tokens get that "
+        + "advantage: a step makes the tokens of better answers more probable (↑, blue) and those of worse answers less "
+        + "(↓, orange). The stronger the colour, the harder it pulls: not at a token that is certain already."
+      : "All rewards are the same, so no answer is better than the others: a step of GRPO learns nothing here.");
+  $("answers").replaceChildren(...answers.map(({ ids, log_p: logs, reward, advantage }) => {
+    const row = element("p", { class: "answer" }, element("span", { class: "value" },
+      `${reward > 0 ? "✓" : "✗"} ${advantage > 0 ? "↑" : advantage < 0 ? "↓" : ""} ${advantage.toFixed(2)} `));
+    ids.forEach((id, i) => {
+      const p = Math.exp(logs[i]), pull = advantage * (1 - p);
+      row.append(element("span", { class: "piece", title: `${percent(p)}, pull ${pull.toFixed(2)}`,
+        style: { background: shade(pull > 0 ? "--c1" : "--c2", Math.min(1, Math.abs(pull))) } }, data.pieces[id]));
+    });
+    return row;
+  }));
+}
+
+function showDocuments() {
+  const { texts, tokens: found } = data.documents, token = at("token"), row = found[token - data.start];
+  document.querySelector("#documents .chosen").textContent = quoted(tokens[token]);
+  $("traced").textContent = row ? "" : texts.length ? "Choose a token of the answer." : "No passage shares a word with this text.";
+  const items = (indices, more) => (indices ?? []).map((one, j) => element("li", {}, texts[one], more ? more(j) : ""));
+  $("blamed").replaceChildren(...items(row?.blamed, (j) => element("small", {}, ` (${row.score[j].toFixed(2)})`)));
+  $("ngrams").replaceChildren(...items(row?.ngrams));
 }
 
 function showNudge() {
@@ -388,6 +432,8 @@ const sections = {
   attention: () => weights && showHead(),
   neighbours: showNeighbours,
   stages: () => data.compare.length && showModels(),
+  group: () => data.group && showGroup(),
+  documents: () => data.documents && showDocuments(),
   step: () => data.nudge && showNudge(),
 };
 const stale = new Set();
@@ -481,7 +527,8 @@ function start() {
     + "result. A square is a head: the bluer, the more it reads from tokens other than the first and the token itself.";
   $("attention").hidden = !weights;
   $("stages").hidden = !data.compare.length;
-  $("step").hidden = !data.nudge;
+  for (const [name, part] of [["group", data.group], ["documents", data.documents], ["step", data.nudge]])
+    $(name).hidden = !part;
   $("missing").hidden = !data.missing.length;
   document.querySelector("#missing ul").append(...data.missing.map((line) => element("li", {}, line)));
   for (const [name, most] of [["layer", layers], ["head", heads]]) {

@@ -4,9 +4,10 @@
 
 Reads a model and answers the prompt with the likeliest tokens, or takes the answer that is given. The page, one HTML
 file that works offline, shows for each token: the probabilities of the next token, what the model would say after each
-layer, what each attention head reads, and similar tokens. It compares other models on the same text (`compare`), and
-shows how one step of gradient descent on the answer changes the probabilities. The numbers are made in
-`inside_numbers.py`; the page is `inside.html`, `inside.css` and `inside.js`.
+layer, what each attention head reads, and similar tokens. It compares other models on the same text (`compare`), shows
+sampled answers as GRPO sees them (`right`), traces the answer to training documents (`corpus`), and shows how one step
+of gradient descent on the answer changes the probabilities. The numbers are made in `inside_numbers.py` and
+`inside_training.py`; the page is `inside.html`, `inside.css` and `inside.js`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process, write_atomically
+from zero2chat.data.rows import load_source, require_text
+from zero2chat.data.sources import Source
 from zero2chat.inference.generate import complete, encode_prompts, generating
-from zero2chat.models.loading import end_ids, load_model
+from zero2chat.models.loading import context_length, end_ids, load_model
 from zero2chat.models.tokenization import control_ids, plain_ids, token_pieces
 from zero2chat.report.page import CSS
 from zero2chat.report.parts import esc, paragraph
@@ -35,6 +38,7 @@ from zero2chat.report.steps import StepResult
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.stages.shared import MeasuringArguments
 from zero2chat_lab.inside_numbers import MOST_PARAMETERS, Inside, log_probabilities, most_tokens
+from zero2chat_lab.inside_training import compared, documents, group
 
 
 @dataclass
@@ -46,7 +50,13 @@ class InsideArguments(MeasuringArguments):
     prompt: str | None = field(default=None, metadata={"help": "The question, or the text to continue."})
     answer: str | None = field(default=None, metadata={"help": "The answer to look at (default: the model's own)."})
     max_new_tokens: Annotated[int, Range(min=1)] = field(default=64, metadata={"help": "Most tokens that it writes."})
-    compare: list[str] = field(default_factory=list, metadata={"help": "Models to compare, such as earlier stages."})
+    compare: list[str] = field(
+        default_factory=list, metadata={"help": "Models to compare: earlier stages, or a checkpoint of PPO."}
+    )
+    right: str | None = field(
+        default=None, metadata={"help": "The right answer, for sampled answers as GRPO sees them."}
+    )
+    corpus: str | None = field(default=None, metadata={"help": "Training documents (column text) to trace tokens to."})
     nudge: Annotated[float, Range(min=0)] = field(
         default=0.003, metadata={"help": "Learning rate of one gradient step on the answer; 0 for no step."}
     )
@@ -79,7 +89,7 @@ def text_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: In
     else:  # some models need the token that begins a text
         bos = tokenizer.bos_token_id if getattr(tokenizer, "add_bos_token", False) else None
         ids = ([] if bos is None else [bos]) + plain_ids(tokenizer, [prompt])[0]
-    ends = [one for one in end_ids(model, tokenizer) if one is not None]
+    ends = greedy(model, tokenizer, 1).eos_token_id or []
     given = [] if args.answer is None else plain_ids(tokenizer, [args.answer])[0] + (ends[:1] if chat else [])
     if len(ids) + max(len(given), 1) > most:
         raise UserError(
@@ -87,15 +97,17 @@ def text_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: In
             f"{most}, with at least one for the answer: shorten the prompt or the answer"
         )
     if not given:
-        settings = GenerationConfig(
-            max_new_tokens=min(args.max_new_tokens, most - len(ids)),
-            do_sample=False,
-            eos_token_id=ends or None,
-            pad_token_id=ends[0] if ends else 0,
-        )
         with generating(model, args.seed):
-            (given,) = complete(model, [ids], settings)
+            (given,) = complete(model, [ids], greedy(model, tokenizer, min(args.max_new_tokens, most - len(ids))))
     return ids + given, len(ids)
+
+
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: int) -> GenerationConfig:
+    """Return the settings of an answer of at most `tokens` tokens."""
+    ends = [one for one in end_ids(model, tokenizer) if one is not None]
+    return GenerationConfig(
+        max_new_tokens=tokens, do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
+    )
 
 
 def refuse_large(path: str) -> None:
@@ -110,16 +122,31 @@ def refuse_large(path: str) -> None:
         raise UserError(f"{path}: has {size / 1e9:.1f} billion parameters, more than {most}: give a smaller model")
 
 
-def compared(args: InsideArguments, load: Load, ids: Sequence[int], vocabulary: dict[str, int]) -> list[dict[str, Any]]:
-    """Return the log-probabilities that other models give to the text. Raises `UserError` for another tokenizer."""
+def others(args: InsideArguments, load: Load, model: Any, ids: list[int], known: Any) -> list[dict[str, Any]]:
+    """Return how other models, and then this one, read the text. Raises `UserError` for another tokenizer."""
+    with torch.no_grad():
+        own = (
+            model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float().log_softmax(-1)
+        )
     models = []
     for path in args.compare:
         refuse_large(path)
-        model, tokenizer = load(path)
-        if tokenizer.get_vocab() != vocabulary:
+        other, tokenizer = load(path)
+        if tokenizer.get_vocab() != known:
             raise UserError(f"compare: {path}: has another tokenizer than {args.model_name_or_path}: remove it")
-        models.append({"name": path, "log_p": log_probabilities(model, ids)})
-    return models
+        models.append(compared(path, other, ids, own))
+    return [*models, {"name": args.model_name_or_path, "log_p": log_probabilities(model, ids)}]
+
+
+def traced(args: InsideArguments, load: Load, ids: list[int], start: int, missing: list[str]) -> dict[str, Any] | None:
+    """Return the documents behind the answer's tokens, or None, with a line in `missing`, if they cannot be traced."""
+    try:
+        rows = load_source(Source(path=str(args.corpus), split="train", label=f"corpus {args.corpus}"))
+        require_text(rows, "text", f"corpus {args.corpus}", filled=True)
+        return documents(*load(args.model_name_or_path), ids, start, rows["text"])
+    except UserError as error:
+        missing.append(f"the documents behind the answer: {error}")
+        return None
 
 
 def measure(args: InsideArguments, load: Load) -> Result:
@@ -131,10 +158,13 @@ def measure(args: InsideArguments, load: Load) -> Result:
     ids, start = text_of(model, tokenizer, args)
     inside = Inside(model, tokenizer, ids)
     numbers = inside.numbers | {"model": path, "tokens": ids, "start": start}
-    models = compared(args, load, ids, tokenizer.get_vocab()) if args.compare else []
-    numbers["compare"] = [*models, {"name": path, "log_p": log_probabilities(model, ids)}] if models else []
+    numbers["compare"] = others(args, load, model, ids, tokenizer.get_vocab()) if args.compare else []
+    tokens = min(args.max_new_tokens, context_length(model) - start)
+    numbers["group"] = args.right and group(model, tokenizer, ids[:start], greedy(model, tokenizer, tokens), args.right)
+    numbers["documents"] = args.corpus and traced(args, load, ids, start, inside.missing)
     numbers["nudge"] = inside.nudge(start, args.nudge) if args.nudge else None  # last: it changes the weights
-    shown = sorted(inside.shown)
+    answers = numbers["group"]["answers"] if numbers["group"] else []
+    shown = sorted(inside.shown.union(*(one["ids"] for one in answers)))
     pieces = dict(zip(shown, token_pieces(tokenizer, shown), strict=True))
     numbers |= {"pieces": pieces, "missing": inside.missing, "special": sorted(control_ids(tokenizer) & set(ids))}
     numbers["given"] = args.answer is not None

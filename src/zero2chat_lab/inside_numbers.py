@@ -106,8 +106,8 @@ class Inside:
         self.shown.update(top.indices.flatten().tolist())
         return {
             "ids": top.indices.tolist(),
-            "p": _rounded(top.values),
-            "next": _rounded(probabilities[:-1].gather(1, self.ids[0, 1:, None])[:, 0]),
+            "p": rounded(top.values),
+            "next": rounded(probabilities[:-1].gather(1, self.ids[0, 1:, None])[:, 0]),
         }
 
     def _attention(self) -> str | None:
@@ -129,7 +129,7 @@ class Inside:
         cosines[range(len(own)), own] = -2.0  # itself
         top = cosines.topk(min(_NEIGHBOURS, self._size - 1))
         self.shown.update(top.indices.flatten().tolist())
-        found = zip(own, top.indices.tolist(), _rounded(top.values), strict=True)
+        found = zip(own, top.indices.tolist(), rounded(top.values), strict=True)
         return {token: {"ids": ids, "cosine": values} for token, ids, values in found}
 
     def nudge(self, start: int, rate: float) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ class Inside:
             after = self.model(input_ids=self.ids, use_cache=False).logits[0].float().softmax(-1)
         shown = torch.tensor(self.numbers["lens"][-1]["ids"], device=after.device)
         following = after[:-1].gather(1, self.ids[0, 1:, None])[:, 0]
-        return {"rate": rate, "start": start, "p": _rounded(after.gather(1, shown)), "next": _rounded(following)}
+        return {"rate": rate, "start": start, "p": rounded(after.gather(1, shown)), "next": rounded(following)}
 
 
 def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> list[float]:
@@ -157,10 +157,10 @@ def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> list[float]
     tokens = torch.tensor([list(ids)], device=model.device)
     with torch.no_grad():
         logs = model(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
-    return _rounded(logs[:-1].gather(1, tokens[0, 1:, None])[:, 0])
+    return rounded(logs[:-1].gather(1, tokens[0, 1:, None])[:, 0])
 
 
-def _rounded(values: Tensor) -> Any:
+def rounded(values: Tensor) -> Any:
     """Return numbers with six decimals as lists: a text of all digits would be three times as long."""
 
     def shorten(value: Any) -> Any:

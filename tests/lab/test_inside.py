@@ -16,12 +16,13 @@ import pytest
 import torch
 from lab.tiny_lab import run_stage
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
-from zero2chat_lab import inside, inside_numbers
+from zero2chat_lab import inside, inside_numbers, inside_training
 from zero2chat_lab.inside_numbers import Inside, log_probabilities
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -119,6 +120,10 @@ def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
     assert [one["name"] for one in data["compare"]] == [str(other), str(model_folder)]
     assert data["compare"][1]["log_p"] == pytest.approx(np.log(data["lens"][-1]["next"]), abs=0.05)
     assert data["compare"][0]["log_p"] != data["compare"][1]["log_p"]
+    own, its = (_log_probabilities(path, data["tokens"]) for path in (model_folder, other))
+    expected = torch.nn.functional.kl_div(its, own, log_target=True, reduction="none").sum(-1)
+    assert data["compare"][0]["kl"] == pytest.approx(expected[:-1].tolist(), abs=1e-4)
+    assert (data["group"], data["documents"]) == (None, None)
     said = [data["pieces"][str(i)] for i in data["tokens"][data["start"] :]]
     assert said == ["4", "2", "<|im_end|>"]
     assert [json.loads(line)["token"] for line in (folder / "samples.jsonl").read_text().splitlines()] == said
@@ -134,6 +139,75 @@ def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
     with pytest.raises(UserError, match=r"compare: .*words: has another tokenizer than"):
         inside.measure(args, load_model)
     assert not (tmp_path / "y.html").exists()
+
+
+def _log_probabilities(path: Path, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return load_model(path)[0](torch.tensor([ids])).logits[0].float().log_softmax(-1)
+
+
+def test_a_checkpoint_of_ppo_has_values_and_answers_have_the_advantages_of_grpo(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = shutil.copytree(model_folder, tmp_path / "checkpoint-9")
+    model, _ = load_model(trained)
+    weight = torch.linspace(-1, 1, model.config.hidden_size)[None]
+    save_file({"score.weight": weight}, trained / "value.safetensors")
+    rewards = iter([1.0, 0, 0, 0, 0, 0, 1, 0])
+    monkeypatch.setattr(inside_training, "reward", lambda right, said: next(rewards))
+    given: dict[str, Any] = {"prompt": "12?", "right": "42", "compare": [str(trained)], "max_new_tokens": 5}
+    run_stage("inside", tmp_path / "x", model_name_or_path=str(model_folder), **given)
+    data = data_of(tmp_path / "x.html")
+    with torch.no_grad():
+        hidden = model(torch.tensor([data["tokens"]]), output_hidden_states=True).hidden_states[-1][0]
+    assert data["compare"][0]["value"] == pytest.approx((hidden @ weight[0])[:-1].tolist(), abs=1e-3)
+    assert max(map(abs, data["compare"][0]["kl"])) < 1e-4
+    answers, start = data["group"]["answers"], data["start"]
+    assert [one["advantage"] for one in answers] == pytest.approx(
+        [0.75 / 0.46301 if i in (0, 6) else -0.54 for i in range(8)], abs=1e-2
+    )
+    assert len({tuple(one["ids"]) for one in answers}) > 1
+    ids = data["tokens"][:start] + answers[0]["ids"]
+    assert answers[0]["log_p"] == pytest.approx(
+        [_log_probabilities(model_folder, ids)[i - 1, ids[i]].item() for i in range(start, len(ids))], abs=1e-2
+    )
+    assert {str(i) for one in answers for i in one["ids"]} <= data["pieces"].keys()
+
+
+@pytest.mark.parametrize(
+    ("right", "said", "score"),
+    [
+        ("42", "12 + 30 is 42.", 1),
+        ("42", "42 is 12 + 30.", 0),
+        ("42", "It is 41. #### 42", 1),
+        ("42", "", 0),
+        ("Paris", "In paris.", 1),
+        ("Paris", "In Rome.", 0),
+    ],
+)
+def test_an_answer_is_right_by_its_last_number_or_its_words(right: str, said: str, score: float) -> None:
+    assert inside_training.reward(right, said) == score
+
+
+def test_the_passages_behind_each_token_of_the_answer_are_named(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["The red fox of Ada ran.", "A red hen sat in the barn.", "Nothing of it.", "The cat of Ada slept."]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    given: dict[str, Any] = {"model_name_or_path": str(model_folder), "prompt": "The red fox", "answer": " of Ada ran."}
+    run_stage("inside", tmp_path / "x", corpus=str(tmp_path / "corpus.jsonl"), **given)
+    data = data_of(tmp_path / "x.html")
+    texts, found = (data["documents"][key] for key in ("texts", "tokens"))
+    assert set(texts) <= set(lines)
+    assert "Nothing of it." in texts  # shares a word
+    assert len(found) == len(data["tokens"]) - data["start"]
+    last = found[-2]
+    assert texts[last["ngrams"][0]] == lines[0]
+    assert texts[last["blamed"][0]] == lines[0]
+    assert last["score"] == sorted(last["score"], reverse=True)
+    run_stage("inside", tmp_path / "y", corpus=str(tmp_path / "nowhere"), **given)
+    assert "left out: the documents behind the answer: corpus" in capsys.readouterr().out
+    assert data_of(tmp_path / "y.html")["documents"] is None
 
 
 def test_a_text_of_a_model_without_a_chat_template_is_continued(
