@@ -295,10 +295,10 @@ function showHint(token) {
   const found = most.sort((a, b) => b.share - a.share).slice(0, 3);
   $("hint").hidden = !found.length;
   $("hint").replaceChildren("Heads to open first, which look most at one earlier token from here: ",
-    ...found.flatMap(({ layer, head, to, share }) => {
+    ...found.flatMap(({ layer, head, to, share }, i) => {
       const button = element("button", { type: "button" }, `layer ${layer + 1}, head ${head + 1}`);
       button.addEventListener("click", () => choose({ layer, head }));
-      return [button, ` at ${quoted(tokens[to])} (${percent(share)}); `];
+      return [button, ` at ${quoted(tokens[to])} (${percent(share)})${i + 1 < found.length ? "; " : "."}`];
     }));
 }
 
@@ -356,7 +356,9 @@ function drawModels() {
       parts.push(box);
     });
   });
-  const height = rows.length * (high + 24);
+  tokens.slice(1).forEach((id, j) => parts.push(drawn("text", { class: "soft small", transform:
+    `translate(${(j + 1.3) * cell}, ${rows.length * (high + 24) + 4}) rotate(90)` }, cut(piece(id), 9))));
+  const height = rows.length * (high + 24) + 64;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren(...parts, drawn("rect", { class: "picked", id: "column", y: 12, width: cell, height: height - 12 }));
   const mean = (logs) => Math.exp(logs.slice(data.start - 1).reduce((a, b) => a + b, 0) / (count - data.start));
@@ -364,14 +366,14 @@ function drawModels() {
     + data.compare.map(({ name, log_p: logs }) => `${name} ${percent(mean(logs))}`).join("; ") + ".";
   const logsOf = (i) => data.compare.map(({ log_p: logs }) => logs[i - 1]);
   const spread = (i) => Math.max(...logsOf(i)) - Math.min(...logsOf(i));
-  const most = tokens.map((_, i) => i).slice(1).sort((a, b) => spread(b) - spread(a)).slice(0, 8);
+  const most = tokens.map((_, i) => i).slice(data.start).sort((a, b) => spread(b) - spread(a)).slice(0, 8);
   const body = most.map((i) => {
     const go = element("button", { type: "button", class: "piece" }, `${quoted(tokens[i])}`);
     go.addEventListener("click", () => choose({ token: i }));
     return element("tr", {}, element("th", {}, go, element("small", {}, ` ${i + 1}`)),
       ...logsOf(i).map((log) => element("td", {}, percent(Math.exp(log)))));
   });
-  const short = (name) => name.split("/").filter(Boolean).pop();
+  const short = (name) => name.split("/").filter(Boolean).slice(-2).join("/");
   const head = element("tr", {}, element("th", {}, "token"),
     ...data.compare.map(({ name }) => element("th", { title: name }, short(name))));
   $("moved").replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
@@ -382,8 +384,8 @@ function showGroup() {
   if ($("answers").firstChild) return;
   const { right, answers } = data.group, rewards = answers.map(({ reward }) => reward), n = answers.length;
   const good = rewards.filter((one) => one > 0).length, differ = good > 0 && good < n;
-  $("grouped").textContent = `The model answered ${n} times, each time drawing every token by its probability. `
-    + `${good} of ${n} answers say ${right}. ` + (differ
+  $("grouped").textContent = `Here the model answered ${n} times, and drew each token by its probability instead of `
+    + `taking the likeliest. An answer that says ${right} gets the reward 1, another 0: ${good} of ${n} have it. ` + (differ
       ? "An answer's advantage is its reward less the group's mean, in standard deviations. All its tokens get that "
         + "advantage: a step makes the tokens of better answers more probable (↑, blue) and those of worse answers less "
         + "(↓, orange). The stronger the colour, the harder it pulls: not at a token that is certain already."
@@ -403,7 +405,8 @@ function showGroup() {
 function showDocuments() {
   const { texts, tokens: found } = data.documents, token = at("token"), row = found[token - data.start];
   document.querySelector("#documents .chosen").textContent = quoted(tokens[token]);
-  $("traced").textContent = row ? "" : texts.length ? "Choose a token of the answer." : "No passage shares a word with this text.";
+  $("traced").textContent = row ? "" : texts.length ? "Choose a token of the answer."
+    : "No passage shares a word with this text.";
   const items = (indices, more) => (indices ?? []).map((one, j) => element("li", {}, texts[one], more ? more(j) : ""));
   $("blamed").replaceChildren(...items(row?.blamed, (j) => element("small", {}, ` (${row.score[j].toFixed(2)})`)));
   $("ngrams").replaceChildren(...items(row?.ngrams));
@@ -419,7 +422,8 @@ function showNudge() {
   bars($("changed"), last.ids[token].slice(0, 6).map((id, i) => (
     { id, values: [last.p[token][i], p[token][i]], is: id === following(token) })), 1);
   const gain = (i) => next[i - 1] - last.next[i - 1];
-  const order = tokens.map((_, i) => i).slice(start).sort((a, b) => gain(b) - gain(a)).slice(0, 6);
+  const order = tokens.map((_, i) => i).slice(start).filter((i) => gain(i) > 0.0005)
+    .sort((a, b) => gain(b) - gain(a)).slice(0, 6);
   bars($("gained"), order.map((i) => ({ id: tokens[i], values: [last.next[i - 1], next[i - 1]] })), 1);
 }
 
