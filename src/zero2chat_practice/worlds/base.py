@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
 import json
 import random
 import re
@@ -149,8 +150,17 @@ def generator(name: str, seed: int, horizon: int, split: str) -> random.Random:
 
 
 def request(kind: str, split: str, rng: random.Random, **about: str) -> str:
-    """Return a request of a kind, in a wording of the split."""
-    return choose(rng.choice(share(kind, split)), rng).format(**about)
+    """Return a request of a kind, in a wording of the split: one of the list, or a clause in a frame."""
+    wordings = share(kind, split) if rng.random() < 0.5 else framed(kind, split)
+    return choose(rng.choice(wordings), rng).format(**about)
+
+
+@functools.cache
+def framed(kind: str, split: str) -> tuple[str, ...]:
+    """Return the clauses of a kind in frames such as "Remember to …", in those pairs that belong to the split."""
+    pairs = itertools.product(_listed("asks"), _listed(f"{kind}_clauses"))
+    chosen = (pair for pair in pairs if _TURNS[zlib.crc32(" ".join(pair).encode()) % len(_TURNS)] == split)
+    return tuple(ask.replace("{clause}", one).replace("{Clause}", one[0].upper() + one[1:]) for ask, one in chosen)
 
 
 def numbered(requests: Iterable[str]) -> list[str]:

@@ -105,9 +105,23 @@ class Desk(base.World):
         return f"Refused: {record}."
 
     def _goal(self) -> str:
-        plans = (self._planned(*request) for request in self._state["requests"])
-        asked = zip(self._state["asked"], plans, strict=True)
-        return next((text for text, steps in asked if any(step not in self._denied for step in steps)), "")
+        """The next request, first in its own words and then in those of the action; when all is looked up, the rule
+        that decides it."""
+        for asked, (kind, record, value, is_allowed) in zip(self._state["asked"], self._state["requests"], strict=True):
+            steps = [step for step in self._planned(kind, record, value, is_allowed) if step not in self._denied]
+            if not steps:
+                continue
+            found, (action, arguments) = self._state["records"][record], steps[-1]
+            told = f"{action} {' to '.join(arguments.values())}."
+            meant = f"change {record} to {value}" if kind in ("count", "stock", "visit") else f"{kind} {record}"
+            if steps[0][0] == "look":
+                return f"{asked} So {meant}."
+            if kind == "count" and found[2] != "sent":
+                return f"{self._state['records'][found[0]]} in stock, {value} wanted: {told}"
+            if kind in ("refund", "stock"):
+                return f"{asked} So {meant}{'' if is_allowed else ', which is not allowed: ' + told[:-1]}."
+            return f"{record} is {'for ' * bool(found) + found or 'free' if kind == 'visit' else found[2]}: {told}"
+        return ""
 
     def _plan(self) -> base.Plan:
         return [step for request in self._state["requests"] for step in self._planned(*request)]

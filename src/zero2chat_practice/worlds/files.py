@@ -83,8 +83,12 @@ class Files(base.World):
         return f"{file} is deleted."
 
     def _goal(self) -> str:
-        name, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
-        return str(self._state["asked"].get(arguments.get("file") or (name and self._state["open"]), ""))
+        """The next request, in its own words and then in those of the actions; when the file is open, the edit."""
+        action, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
+        if action == "replace":
+            return f"{self._state['open']}: {arguments['old']} becomes {arguments['new']}."
+        name = arguments.get("file", "")
+        return f"{self._state['asked'].get(name, '')} So {action} {name}." if name else ""
 
     def _plan(self) -> base.Plan:
         files, want, opened = self._state["files"], self._state["want"], self._state["open"]

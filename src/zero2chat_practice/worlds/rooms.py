@@ -29,8 +29,8 @@ class Rooms(base.World):
         row, at, locks = (self._state[name] for name in ("row", "at", "locks"))
         here = ", ".join(f"{thing} (locked)" if locks.get(thing) else thing for thing in self._in(at))
         i, rooms = row.index(at), _numbered(row)
-        beside = ", ".join([*rooms[max(i - 1, 0) : i], *rooms[i + 1 : i + 2]])
-        return f"{rooms[i]}: {here or 'nothing'}. Next: {beside}."
+        left, right = rooms[i - 1] if i else "nothing", rooms[i + 1] if i + 1 < len(rooms) else "nothing"
+        return f"{rooms[i]}: {here or 'nothing'}. Left: {left}. Right: {right}."
 
     def _solved(self) -> bool:
         thing, place = self._state["goal"]
@@ -75,20 +75,21 @@ class Rooms(base.World):
         return f"In the {box}: {', '.join(self._in(box)) or 'nothing'}."
 
     def _goal(self) -> str:
-        """Where the thing is; if that is a locked box, where its key is, and so on, as far as the room to go to. Later,
-        only the last of these. "The" comes first: a name's tokens are those of the prompt only after a space."""
+        """Where the thing is, in the words of the prompt; if that is a locked box, where its key is, and so on, as far
+        as the room to go to, and on which side that is. Later, only the last of these."""
         row, where, locks = (self._state[name] for name in ("row", "where", "locks"))
         thing, place = self._state["goal"]
         said, seen = list[str](), thing
         while True:
-            holder = place if where[seen] == _HAND else where[seen]
+            is_held = where[seen] == _HAND
+            holder = place if is_held else where[seen]
             if holder in locks and not locks[holder]:
                 holder = where[holder]
-            if is_room := holder in row:
-                holder = _numbered(row)[row.index(holder)]
-            said.append(f"The {seen}: {holder}.")
-            if is_room:
-                return " ".join(said) if _HAND not in where.values() else said[-1]
+            said.append(f"The {seen} {'goes to' if is_held else 'is in'} the {holder}")
+            if holder in row:
+                to, at = row.index(holder), row.index(self._state["at"])
+                said[-1] += f" {to + 1}, {'here' if to == at else 'right' if to > at else 'left'}"
+                return f"{'. '.join(said if _HAND not in where.values() else said[-1:])}."
             seen = locks[holder] if where[locks[holder]] != _HAND else holder
 
     def _plan(self) -> base.Plan:
@@ -124,7 +125,7 @@ class Rooms(base.World):
 
 
 def _numbered(row: list[str]) -> list[str]:
-    return [f"{i} {room}" for i, room in enumerate(row, 1)]
+    return [f"{room} {i}" for i, room in enumerate(row, 1)]
 
 
 def world(seed: int, horizon: int, split: str) -> Row:

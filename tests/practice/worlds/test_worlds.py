@@ -127,10 +127,17 @@ def test_splits_share_no_word_or_plural_and_no_wording_whatever_its_choices() ->
             parts = [{form.lower() for word in part for form in (word, plural(word))} for part in words]
             assert len(parts[0]) > 1000
             assert not parts[0] & {"hand", "nothing", "locked"}
+        elif name == "asks" or name.endswith("_clauses"):  # pairs of these belong to a split
+            continue
         else:
+            words = [(*part, *worlds.base.framed(name, split)) for part, split in zip(words, SPLITS, strict=True)]
             parts = [{form for text in part for form in alternatives(text)} for part in words]
         assert all(parts)
         assert not [a & b for a, b in itertools.combinations(parts, 2) if a & b]
+
+
+_ACTIONS = "So read delete change refund pay send refuse to becomes in stock wanted which is not allowed"
+OWN_WORDS = {*re.findall(r"\w+", f"{_ACTIONS} free for The goes the left right here")}
 
 
 @every_world
@@ -146,7 +153,8 @@ def test_a_demonstration_thinks_only_of_what_it_was_told_and_again_after_an_earl
             if turn.get("untrained"):
                 assert "reasoning_content" not in turn
             elif "reasoning_content" in turn:
-                assert set(re.findall(r"\w+", turn["reasoning_content"])) <= set(re.findall(r"\w+", told))
+                said, known = (set(re.findall(r"[A-Za-z]+|[0-9]+", text)) for text in (turn["reasoning_content"], told))
+                assert said <= known | OWN_WORDS
                 assert slipped or turn["reasoning_content"] != thought
                 again += slipped
                 thought = turn["reasoning_content"]
@@ -208,7 +216,7 @@ def test_a_box_needs_its_key_and_things_are_taken_where_they_lie() -> None:
     assert world.unlock("red box") == "You do not have the red key."
     assert world.take("lamp") == world.take("red box") == "That cannot be taken here."
     assert world.go("cellar") == "You are in the attic. It is not next to that."
-    assert world.go("barn") == "2 barn: red key. Next: 1 attic, 3 cellar."
+    assert world.go("barn") == "barn 2: red key. Left: attic 1. Right: cellar 3."
     assert world.take("red key") == "You have the red key."
     assert [method for method, _ in world._plan()] == ["go", "unlock", "take", "go", "put"]
     assert world.go("attic") == "1 attic: red box (locked), blue box (locked). Next: 2 barn."
