@@ -112,15 +112,16 @@ class Desk(base.World):
             if not steps:
                 continue
             found, (action, arguments) = self._state["records"][record], steps[-1]
-            told = f"{action} {' to '.join(arguments.values())}."
+            then = f"{action} {' to '.join(arguments.values())}."
             meant = f"change {record} to {value}" if kind in ("count", "stock", "visit") else f"{kind} {record}"
-            if steps[0][0] == "look":
+            if steps[0][0] == "look" or kind == "stock":
                 return f"{asked} So {meant}."
+            if kind == "refund":
+                return f"{asked} So {meant}, which is not allowed: {then}"
             if kind == "count" and found[2] != "sent":
-                return f"{self._state['records'][found[0]]} in stock, {value} wanted: {told}"
-            if kind in ("refund", "stock"):
-                return f"{asked} So {meant}{'' if is_allowed else ', which is not allowed: ' + told[:-1]}."
-            return f"{record} is {'for ' * bool(found) + found or 'free' if kind == 'visit' else found[2]}: {told}"
+                return f"{self._state['records'][found[0]]} in stock, {value} wanted: {then}"
+            status = found[2] if kind != "visit" else f"for {found}" if found else "free"
+            return f"{record} is {status}: {then}"
         return ""
 
     def _plan(self) -> base.Plan:

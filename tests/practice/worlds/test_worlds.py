@@ -219,7 +219,7 @@ def test_a_box_needs_its_key_and_things_are_taken_where_they_lie() -> None:
     assert world.go("barn") == "barn 2: red key. Left: attic 1. Right: cellar 3."
     assert world.take("red key") == "You have the red key."
     assert [method for method, _ in world._plan()] == ["go", "unlock", "take", "go", "put"]
-    assert world.go("attic") == "1 attic: red box (locked), blue box (locked). Next: 2 barn."
+    assert world.go("attic") == "attic 1: red box (locked), blue box (locked). Left: nothing. Right: barn 2."
     assert world.unlock("blue box") == "You do not have the blue key."
     assert world.unlock("red box") == "In the red box: lamp, blue key."
 
