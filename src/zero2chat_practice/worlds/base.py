@@ -152,7 +152,8 @@ def generator(name: str, seed: int, horizon: int, split: str) -> random.Random:
 def request(kind: str, split: str, rng: random.Random, **about: str) -> str:
     """Return a request of a kind, in a wording of the split: one of the list, or a clause in a frame."""
     wordings = share(kind, split) if rng.random() < 0.5 else framed(kind, split)
-    return choose(rng.choice(wordings), rng).format(**about)
+    text = choose(rng.choice(wordings), rng)
+    return (text[0].upper() + text[1:]).format(**about)
 
 
 @functools.cache
