@@ -158,6 +158,7 @@ TINY = {
     "grpo.datasets": "[{task: facts, n: 8}]",
     "grpo.rewards": "[{function: zero2chat.rewards.length.short_answer}]",
     "grpo.num_generations": "2",
+    "inside.max_new_tokens": "8",
     "grpo.max_completion_length": "6",
 }
 for step, (rows, steps) in BATCHES.items():
@@ -201,7 +202,7 @@ def test_the_quickstarts_commands_run_as_printed(tmp_path, monkeypatch, capfd):
     code, printed, errors = zero2chat(*quickstart, "--dry-run")
     assert (code, errors) == (0, [])
     steps = ["corpus", "tokenizer", "pretrain", "evaluate_pretrain", "sft", "evaluate_sft", "reward", "ppo"]
-    steps += ["evaluate_ppo", "grpo", "evaluate", "report"]
+    steps += ["evaluate_ppo", "grpo", "evaluate", "inside", "report"]
     launched = [re.search(r"-m zero2chat\.stages\.(\w+)", line)[1] for line in printed]  # type: ignore[index]
     assert launched == [step.split("_")[0] for step in steps]
     assert not (tmp_path / "runs").exists()

@@ -45,7 +45,8 @@ from zero2chat_lab.lost_facts import read_facts
 from zero2chat_lab.memorization import Excerpt, document, start_of_document
 from zero2chat_lab.shared import DocumentArguments
 
-_BATCH = 64  # passages per backward pass
+_BATCH = 64  # passages per backward pass, fewer if their logits are more than _LOGITS
+_LOGITS = 2**27
 
 
 class Gradients:
@@ -76,6 +77,8 @@ class Gradients:
 
     def _hook(self, name: str, of_inputs: Tensor, of_outputs: Tensor) -> Callable[..., None]:
         def forward(_: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+            if inputs[0].dim() != 3:
+                raise UserError(f"attribution needs layers that keep texts apart, and {name} does not")
             projected = inputs[0].detach().float() @ of_inputs  # (texts, tokens, rank)
 
             def backward(gradient: Tensor) -> None:
@@ -94,8 +97,13 @@ class Gradients:
         passages = [(i, passage) for i, some in enumerate(texts) for passage in some]
         passages.sort(key=lambda pair: len(pair[1].ids))
         sums: list[Tensor] = []
-        for start in range(0, len(passages), _BATCH):
-            owners, batch = zip(*passages[start : start + _BATCH], strict=True)
+        start, most = 0, _LOGITS // self.model.config.get_text_config().vocab_size
+        while start < len(passages):  # shorter passages first
+            end = start + 1
+            while end < min(start + _BATCH, len(passages)) and (end + 1 - start) * len(passages[end][1].ids) <= most:
+                end += 1
+            owners, batch = zip(*passages[start:end], strict=True)
+            start = end
             ids = torch.zeros(len(batch), max(len(one.ids) for one in batch), dtype=torch.long)
             targets = torch.full_like(ids, -100)
             for i, one in enumerate(batch):  # padding is at the end, where no token attends to it

@@ -334,22 +334,23 @@ function showModels() {
 /** The rows of the picture: what each model expected, its distance from this page's model, and PPO's values. */
 function rowsOfModels() {
   return data.compare.flatMap(({ name, log_p: logs, kl, value }) => {
-    const low = value && Math.min(...value), range = value && Math.max(...value) - low || 1;
+    // PPO trains values only at the tokens of answers.
+    const own = value?.slice(data.start - 1), low = own && Math.min(...own), range = own && Math.max(...own) - low || 1;
     return [{ label: name, numbers: logs.map(Math.exp), ink: "--c2", share: surprise, says: percent },
       kl && { label: `KL divergence from ${name}`, numbers: kl, ink: "--c1", share: (one) => Math.min(1, one),
         says: (one) => `${one.toFixed(2)} nats` },
-      value && { label: `value of ${name}`, numbers: value, ink: "--c3", share: (one) => (one - low) / range,
-        says: (one) => one.toFixed(2) }].filter(Boolean);
+      value && { label: `value of ${name}`, from: data.start - 1, numbers: own, ink: "--c3",
+        share: (one) => (one - low) / range, says: (one) => one.toFixed(2) }].filter(Boolean);
   });
 }
 
 function drawModels() {
   const svg = $("rows"), width = svg.clientWidth, high = 26, cell = width / count, parts = [], rows = rowsOfModels();
-  rows.forEach(({ label, numbers, ink, share, says }, i) => {
+  rows.forEach(({ label, from = 0, numbers, ink, share, says }, i) => {
     const y = i * (high + 24) + 16;
     parts.push(drawn("text", { x: 0, y: y - 4, class: "soft small" }, cut(label, Math.floor(width / 6))));
-    numbers.forEach((one, j) => {
-      const box = drawn("rect", { x: (j + 1) * cell, y, width: cell, height: high, class: "cell",
+    numbers.forEach((one, place) => {
+      const j = place + from, box = drawn("rect", { x: (j + 1) * cell, y, width: cell, height: high, class: "cell",
         fill: shade(ink, share(one)) }, drawn("title", {}, `${piece(tokens[j + 1])} ${says(one)}`));
       box.addEventListener("click", () => choose({ token: j + 1 }));
       pointing(box, () => ({ token: j + 1 }));
@@ -385,7 +386,8 @@ function showGroup() {
   const { right, answers } = data.group, rewards = answers.map(({ reward }) => reward), n = answers.length;
   const good = rewards.filter((one) => one > 0).length, differ = good > 0 && good < n;
   $("grouped").textContent = `Here the model answered ${n} times, and drew each token by its probability instead of `
-    + `taking the likeliest. An answer that says ${right} gets the reward 1, another 0: ${good} of ${n} have it. ` + (differ
+    + `taking the likeliest. An answer is right, with reward 1, if its last number is ${right}, or, where that is no `
+    + `number, if it contains these words: ${good} of ${n} are right. ` + (differ
       ? "An answer's advantage is its reward less the group's mean, in standard deviations. All its tokens get that "
         + "advantage: a step makes the tokens of better answers more probable (↑, blue) and those of worse answers less "
         + "(↓, orange). The stronger the colour, the harder it pulls: not at a token that is certain already."

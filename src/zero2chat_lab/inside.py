@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process, write_atomically
-from zero2chat.data.rows import load_source, require_text
+from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import Source
 from zero2chat.inference.generate import complete, encode_prompts, generating
 from zero2chat.models.loading import context_length, end_ids, load_model
@@ -37,7 +38,7 @@ from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.stages.shared import MeasuringArguments
-from zero2chat_lab.inside_numbers import MOST_PARAMETERS, Inside, log_probabilities, most_tokens
+from zero2chat_lab.inside_numbers import MOST_PARAMETERS, Inside, most_tokens, rounded
 from zero2chat_lab.inside_training import compared, documents, group
 
 
@@ -122,28 +123,30 @@ def refuse_large(path: str) -> None:
         raise UserError(f"{path}: has {size / 1e9:.1f} billion parameters, more than {most}: give a smaller model")
 
 
-def others(args: InsideArguments, load: Load, model: Any, ids: list[int], known: Any) -> list[dict[str, Any]]:
+def others(
+    args: InsideArguments, load: Load, model: Any, ids: list[int], vocabulary: dict[str, int]
+) -> list[dict[str, Any]]:
     """Return how other models, and then this one, read the text. Raises `UserError` for another tokenizer."""
+    tokens = torch.tensor([ids], device=model.device)
     with torch.no_grad():
-        own = (
-            model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float().log_softmax(-1)
-        )
+        own = model(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
     models = []
     for path in args.compare:
         refuse_large(path)
         other, tokenizer = load(path)
-        if tokenizer.get_vocab() != known:
+        if tokenizer.get_vocab() != vocabulary:
             raise UserError(f"compare: {path}: has another tokenizer than {args.model_name_or_path}: remove it")
         models.append(compared(path, other, ids, own))
-    return [*models, {"name": args.model_name_or_path, "log_p": log_probabilities(model, ids)}]
+    log_p = rounded(own[:-1].gather(1, tokens[0, 1:, None])[:, 0])
+    return [*models, {"name": args.model_name_or_path, "log_p": log_p}]
 
 
-def traced(args: InsideArguments, load: Load, ids: list[int], start: int, missing: list[str]) -> dict[str, Any] | None:
+def traced(
+    args: InsideArguments, load: Load, ids: list[int], start: int, texts: Sequence[str], missing: list[str]
+) -> dict[str, Any] | None:
     """Return the documents behind the answer's tokens, or None, with a line in `missing`, if they cannot be traced."""
     try:
-        rows = load_source(Source(path=str(args.corpus), split="train", label=f"corpus {args.corpus}"))
-        require_text(rows, "text", f"corpus {args.corpus}", filled=True)
-        return documents(*load(args.model_name_or_path), ids, start, rows["text"])
+        return documents(*load(args.model_name_or_path), ids, start, texts, str(args.prompt))
     except UserError as error:
         missing.append(f"the documents behind the answer: {error}")
         return None
@@ -151,6 +154,8 @@ def traced(args: InsideArguments, load: Load, ids: list[int], start: int, missin
 
 def measure(args: InsideArguments, load: Load) -> Result:
     path = str(args.model_name_or_path)
+    corpus = Source(path=args.corpus, split="train", label=f"corpus {args.corpus}") if args.corpus else None
+    texts = load_documents(corpus)["text"] if corpus else []
     refuse_large(path)
     model, tokenizer = load(path)
     if not getattr(model, "is_quantized", False):
@@ -160,8 +165,9 @@ def measure(args: InsideArguments, load: Load) -> Result:
     numbers = inside.numbers | {"model": path, "tokens": ids, "start": start}
     numbers["compare"] = others(args, load, model, ids, tokenizer.get_vocab()) if args.compare else []
     tokens = min(args.max_new_tokens, context_length(model) - start)
-    numbers["group"] = args.right and group(model, tokenizer, ids[:start], greedy(model, tokenizer, tokens), args.right)
-    numbers["documents"] = args.corpus and traced(args, load, ids, start, inside.missing)
+    settings = greedy(model, tokenizer, tokens)
+    numbers["group"] = args.right and group(model, tokenizer, ids[:start], settings, args.right, args.seed)
+    numbers["documents"] = args.corpus and traced(args, load, ids, start, texts, inside.missing)
     numbers["nudge"] = inside.nudge(start, args.nudge) if args.nudge else None  # last: it changes the weights
     answers = numbers["group"]["answers"] if numbers["group"] else []
     shown = sorted(inside.shown.union(*(one["ids"] for one in answers)))

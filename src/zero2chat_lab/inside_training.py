@@ -3,6 +3,7 @@ advantages of GRPO, and the training documents behind each token."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
 
 from zero2chat import tasks
 from zero2chat.inference.generate import complete, generating
@@ -22,43 +24,53 @@ from zero2chat_lab.attribution import Gradients, by_ngrams, influence
 from zero2chat_lab.inside_numbers import log_probabilities, rounded
 from zero2chat_lab.memorization import Excerpt, document
 
-ANSWERS = 8  # of a group, as in the project's recipes
+_ANSWERS = 8  # of a group, as in the project's recipes
 _PASSAGE = 500  # characters
 _CANDIDATES, _DAMPING, _RANK, _SHOWN = 200, 0.1, 16, 3
 
 
 def compared(path: str, model: PreTrainedModel, ids: Sequence[int], own: Tensor) -> dict[str, Any]:
     """Return how another model reads the text: the log-probability of each token but the first, the KL divergence of
-    the page's model, whose log-probabilities are `own`, from it, and, if it is a checkpoint of PPO, the value: the
-    reward that PPO foresees before the token."""
+    the page's model, whose log-probabilities are `own`, from it, and, for a checkpoint of PPO or a run with one, the
+    value: the reward that PPO foresees before the token."""
     tokens = torch.tensor([list(ids)], device=model.device)
+    if not getattr(model, "is_quantized", False):
+        model = model.float()
     with torch.no_grad():
         output = model(input_ids=tokens, output_hidden_states=True, use_cache=False)
-    logs = output.logits[0].float().log_softmax(-1)
+    size = min(own.shape[-1], output.logits.shape[-1])  # a table of embeddings may be padded
+    logs, own = output.logits[0, :, :size].float().log_softmax(-1), own[:, :size]
     kl = (own.exp() * (own - logs.to(own.device))).sum(-1)
     found = {"name": path, "log_p": rounded(logs[:-1].gather(1, tokens[0, 1:, None])[:, 0]), "kl": rounded(kl[:-1])}
-    if (file := Path(path) / VALUE).is_file():
+    last = get_last_checkpoint(path) if Path(path).is_dir() else None
+    if (file := Path(last or path) / VALUE).is_file():
         weight = load_file(file)["score.weight"].float().to(model.device)
         found["value"] = rounded((output.hidden_states[-1][0, :-1].float() @ weight.T)[:, 0])
     return found
 
 
 def reward(right: str, said: str) -> float:
-    """Return 1.0 if the answer's last number is the right one, or if it contains the right words."""
-    if tasks.numbers_in(right):
-        return tasks.score_number({"answer": right}, said)
-    return float(right.casefold() in said.casefold())
+    """Return 1.0 if the answer's last number is the right one, or, if that is no number, if it contains its words."""
+    if len(tasks.numbers_in(right)) == 1:
+        return float(tasks.numbers_in(said)[-1:] == tasks.numbers_in(right))
+    words = " ".join(right.casefold().split())
+    return float(re.search(rf"(?<!\w){re.escape(words)}(?!\w)", " ".join(said.casefold().split())) is not None)
 
 
 def group(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], one: GenerationConfig, right: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: list[int],
+    one: GenerationConfig,
+    right: str,
+    seed: int,
 ) -> dict[str, Any]:
     """Sample answers, where `one` would write the likeliest. Each has a reward, and the advantage that GRPO gives to
     all of its tokens: the reward less the group's mean, in standard deviations (Shao et al. 2024, arXiv:2402.03300,
     section 4.1)."""
     settings = GenerationConfig(**one.to_dict() | {"do_sample": True, "top_k": 0, "temperature": 1.0})
-    with generating(model, 0):
-        answers = complete(model, [prompt] * ANSWERS, settings)
+    with generating(model, seed):
+        answers = complete(model, [prompt] * _ANSWERS, settings)
     ends = set(one.eos_token_id or ())
     said = [last_message(tokenizer.decode([token for token in ids if token not in ends])) for ids in answers]
     rewards = torch.tensor([reward(right, text) for text in said])
@@ -70,13 +82,23 @@ def group(
 
 
 def documents(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], start: int, texts: Sequence[str]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    start: int,
+    texts: Sequence[str],
+    prompt: str,
 ) -> dict[str, Any]:
-    """Return, for each token from `start` on, the passages of `texts` that most raised its probability, by gradients,
-    and those that share the longest word n-grams with the text up to it. Candidates are the passages that BM25 finds
-    for the whole text, as gradients of a whole corpus take too long (Grosse et al. 2023, arXiv:2308.03296, section
-    3.2). Changes the model, as `Gradients` does."""
-    query = tokenizer.decode(ids, skip_special_tokens=True)
+    """Return, for each token from `start` on, the passages of `texts` whose gradients point most towards raising its
+    probability, and those that share the longest word n-grams with prompt and answer up to it. Candidates are the
+    passages that BM25 finds for the whole text, as gradients of a whole corpus take too long (Grosse et al. 2023,
+    arXiv:2308.03296, section 3.2). Changes the model, as `Gradients` does."""
+
+    def said(end: int) -> str:
+        answer = tokenizer.decode(ids[start:end], skip_special_tokens=True)
+        return f"{prompt} {answer}".replace('"', " ")  # a search takes what is quoted for a phrase that must be there
+
+    query = said(len(ids))
     with tempfile.TemporaryDirectory() as folder:
         write_index(f"{folder}/index", ((text, str(i)) for i, text in enumerate(texts)), "corpus", _PASSAGE)
         found = [passage.text for passage in Index(f"{folder}/index").find(query, _CANDIDATES)]
@@ -86,9 +108,12 @@ def documents(
     of_texts = gradients.of([document(model, tokenizer, text) for text in found])
     of_tokens = gradients.of([[Excerpt(list(ids[: i + 1]), i)] for i in range(start, len(ids))])
     best = influence(of_texts, of_tokens, _DAMPING).topk(min(_SHOWN, len(found)))
-    first = [by_ngrams(tokenizer.decode(ids[: i + 1], skip_special_tokens=True), found) for i in range(start, len(ids))]
+    first = [by_ngrams(said(i + 1), found) for i in range(start, len(ids))]
     rows = zip(best.indices.tolist(), rounded(best.values), first, strict=True)
-    named = [{"blamed": blamed, "score": scores, "ngrams": order[:_SHOWN]} for blamed, scores, order in rows]
+    named = [
+        {"blamed": blamed[: sum(one > 0 for one in scores)], "score": scores, "ngrams": order[:_SHOWN]}
+        for blamed, scores, order in rows
+    ]
     used = sorted({i for row in named for i in (*row["blamed"], *row["ngrams"])})
     place = {i: j for j, i in enumerate(used)}
     for row in named:

@@ -155,7 +155,9 @@ def test_a_checkpoint_of_ppo_has_values_and_answers_have_the_advantages_of_grpo(
     save_file({"score.weight": weight}, trained / "value.safetensors")
     rewards = iter([1.0, 0, 0, 0, 0, 0, 1, 0])
     monkeypatch.setattr(inside_training, "reward", lambda right, said: next(rewards))
-    given: dict[str, Any] = {"prompt": "12?", "right": "42", "compare": [str(trained)], "max_new_tokens": 5}
+    run = shutil.copytree(model_folder, tmp_path / "ppo")
+    trained.rename(run / "checkpoint-9")
+    given: dict[str, Any] = {"prompt": "12?", "right": "42", "compare": [str(run)], "max_new_tokens": 5}
     run_stage("inside", tmp_path / "x", model_name_or_path=str(model_folder), **given)
     data = data_of(tmp_path / "x.html")
     with torch.no_grad():
@@ -180,8 +182,12 @@ def test_a_checkpoint_of_ppo_has_values_and_answers_have_the_advantages_of_grpo(
         ("42", "12 + 30 is 42.", 1),
         ("42", "42 is 12 + 30.", 0),
         ("42", "It is 41. #### 42", 1),
+        ("7 pens", "7 are left. #### 7", 1),
+        ("1,200", "#### 1200", 1),
+        ("3 of 4", "It is 3 of 4.", 1),
         ("42", "", 0),
         ("Paris", "In paris.", 1),
+        ("no", "I know.", 0),
         ("Paris", "In Rome.", 0),
     ],
 )
@@ -190,7 +196,7 @@ def test_an_answer_is_right_by_its_last_number_or_its_words(right: str, said: st
 
 
 def test_the_passages_behind_each_token_of_the_answer_are_named(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["The red fox of Ada ran.", "A red hen sat in the barn.", "Nothing of it.", "The cat of Ada slept."]
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
@@ -205,8 +211,15 @@ def test_the_passages_behind_each_token_of_the_answer_are_named(
     assert texts[last["ngrams"][0]] == lines[0]
     assert texts[last["blamed"][0]] == lines[0]
     assert last["score"] == sorted(last["score"], reverse=True)
-    run_stage("inside", tmp_path / "y", corpus=str(tmp_path / "nowhere"), **given)
-    assert "left out: the documents behind the answer: corpus" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"corpus .*nowhere"):
+        inside.measure(inside.InsideArguments(corpus=str(tmp_path / "nowhere"), **given), load_model)
+
+    def refuse(*_: Any) -> None:
+        raise UserError("no linear layers")
+
+    monkeypatch.setattr(inside_training, "Gradients", refuse)
+    run_stage("inside", tmp_path / "y", corpus=str(tmp_path / "corpus.jsonl"), **given)
+    assert "left out: the documents behind the answer: no linear layers" in capsys.readouterr().out
     assert data_of(tmp_path / "y.html")["documents"] is None
 
 

@@ -37,12 +37,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import math
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -142,10 +144,9 @@ def _scored(name: str, module: ModuleType) -> Callable[[Row, str], float]:
     @functools.wraps(module.score)
     def score(row: Row, completion: str) -> float:
         given = module.score(row, completion)
-        try:
+        if isinstance(given, Real) and math.isfinite(given):
             return float(given)
-        except (TypeError, ValueError):
-            raise UserError(f"task '{name}': score returned {given!r}, not a number") from None
+        raise UserError(f"task '{name}': score returned {given!r}, not a number")
 
     return score
 

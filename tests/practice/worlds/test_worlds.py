@@ -132,6 +132,8 @@ def test_splits_share_no_word_or_plural_and_no_wording_whatever_its_choices() ->
         else:
             words = [(*part, *worlds.base.framed(name, split)) for part, split in zip(words, SPLITS, strict=True)]
             parts = [{form for text in part for form in alternatives(text)} for part in words]
+            clauses = {form for text in worlds.base._listed(f"{name}_clauses") for form in alternatives(text)}
+            assert not clauses & {form for part in words[1:] for text in part for form in alternatives(text)}
         assert all(parts)
         assert not [a & b for a, b in itertools.combinations(parts, 2) if a & b]
 
@@ -161,6 +163,31 @@ def test_a_demonstration_thinks_only_of_what_it_was_told_and_again_after_an_earl
             slipped = bool(turn.get("untrained"))
         assert thought
     assert again
+
+
+@every_world
+def test_a_thought_says_the_side_the_rule_or_the_edit_that_the_next_call_follows(name: str) -> None:
+    for row in worlds.rows("train", 0, 40, world=name, horizons=[5, 8]):
+        turns, _ = worlds.episode(row, random.Random(0))
+        order, at = json.loads(row["state"]).get("row"), json.loads(row["state"]).get("at")
+        for turn in (turn for turn in turns if turn.get("tool_calls")):
+            call, thought = turn["tool_calls"][0]["function"], turn.get("reasoning_content", "")
+            values = [*call["arguments"].values()]
+            if name == "rooms" and thought:
+                side = thought.rstrip(".").rpartition(", ")[2]
+                assert side == (
+                    "here" if call["name"] != "go" else ("left", "right")[order.index(values[0]) > order.index(at)]
+                )
+            elif name == "desk" and thought and call["name"] != "look":
+                assert thought.endswith(f"{call['name']} {' to '.join(values)}.")
+            elif name == "files" and thought:
+                last = (
+                    f"{values[0]} becomes {values[-1]}."
+                    if call["name"] == "replace"
+                    else f"{call['name']} {values[0]}."
+                )
+                assert thought.endswith(last)
+            at = values[0] if call["name"] == "go" else at
 
 
 HOSTILE = (3, None, [], {}, True, "", "\ud800", "x" * 10**6, "hand", "../../etc/passwd", "<|im_end|>", "'", "٣")
