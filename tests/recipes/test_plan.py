@@ -144,7 +144,7 @@ def test_flops_tokens_and_hours_follow_from_the_settings(recipe: Path, capsys: p
 def test_a_model_has_the_context_that_an_earlier_step_gave_it() -> None:
     steps = load_recipe("recipes/worlds")
     job, *_ = read_job(next(step for step in steps if step.name == "grpo"), steps)
-    assert job.length == 2048  # the assistant's is 512
+    assert job.length == 1536  # the assistant's context is 512
 
 
 def test_every_stage_that_trains_can_be_planned() -> None:

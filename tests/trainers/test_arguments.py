@@ -122,7 +122,7 @@ def test_a_tracker_is_local_and_there_where_it_is_installed(installed, monkeypat
 
 def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path):
     """Or a run begun on one machine could not be taken up on another."""
-    stage = stages.Stage(name="x", story="", kind="trains", arguments=(TrainingArguments,))
+    stage = stages.Stage(name="x", story="", kind="trains", run=print, arguments=(TrainingArguments,))
     settings, (args,) = stage.parse(["--output_dir", str(tmp_path), "--max_steps", "3"])
     assert settings == {"output_dir": str(tmp_path), "max_steps": "3"}
     assert args.max_steps == 3
