@@ -45,8 +45,8 @@ from zero2chat_lab.lost_facts import read_facts
 from zero2chat_lab.memorization import Excerpt, document, start_of_document
 from zero2chat_lab.shared import DocumentArguments
 
-_BATCH = 64  # passages per backward pass, fewer if their logits are more than _LOGITS
-_LOGITS = 2**27
+_BATCH = 64  # passages per backward pass
+_LOGITS = 2**27  # at most, of a batch: fewer passages at a time for a large vocabulary
 
 
 class Gradients:
@@ -97,13 +97,10 @@ class Gradients:
         passages = [(i, passage) for i, some in enumerate(texts) for passage in some]
         passages.sort(key=lambda pair: len(pair[1].ids))
         sums: list[Tensor] = []
-        start, most = 0, _LOGITS // self.model.config.get_text_config().vocab_size
-        while start < len(passages):  # shorter passages first
-            end = start + 1
-            while end < min(start + _BATCH, len(passages)) and (end + 1 - start) * len(passages[end][1].ids) <= most:
-                end += 1
-            owners, batch = zip(*passages[start:end], strict=True)
-            start = end
+        most = _LOGITS // self.model.config.get_text_config().vocab_size  # tokens
+        size = min(_BATCH, max(1, most // len(passages[-1][1].ids)))
+        for start in range(0, len(passages), size):
+            owners, batch = zip(*passages[start : start + size], strict=True)
             ids = torch.zeros(len(batch), max(len(one.ids) for one in batch), dtype=torch.long)
             targets = torch.full_like(ids, -100)
             for i, one in enumerate(batch):  # padding is at the end, where no token attends to it

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.config import Range
@@ -123,13 +122,9 @@ def refuse_large(path: str) -> None:
         raise UserError(f"{path}: has {size / 1e9:.1f} billion parameters, more than {most}: give a smaller model")
 
 
-def others(
-    args: InsideArguments, load: Load, model: Any, ids: list[int], vocabulary: dict[str, int]
-) -> list[dict[str, Any]]:
+def others(args: InsideArguments, load: Load, inside: Inside, vocabulary: dict[str, int]) -> list[dict[str, Any]]:
     """Return how other models, and then this one, read the text. Raises `UserError` for another tokenizer."""
-    tokens = torch.tensor([ids], device=model.device)
-    with torch.no_grad():
-        own = model(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
+    ids, own = inside.ids[0].tolist(), inside.logits.float().log_softmax(-1)
     models = []
     for path in args.compare:
         refuse_large(path)
@@ -137,7 +132,7 @@ def others(
         if tokenizer.get_vocab() != vocabulary:
             raise UserError(f"compare: {path}: has another tokenizer than {args.model_name_or_path}: remove it")
         models.append(compared(path, other, ids, own))
-    log_p = rounded(own[:-1].gather(1, tokens[0, 1:, None])[:, 0])
+    log_p = rounded(own[:-1].gather(1, inside.ids[0, 1:, None])[:, 0])
     return [*models, {"name": args.model_name_or_path, "log_p": log_p}]
 
 
@@ -163,9 +158,8 @@ def measure(args: InsideArguments, load: Load) -> Result:
     ids, start = text_of(model, tokenizer, args)
     inside = Inside(model, tokenizer, ids)
     numbers = inside.numbers | {"model": path, "tokens": ids, "start": start}
-    numbers["compare"] = others(args, load, model, ids, tokenizer.get_vocab()) if args.compare else []
-    tokens = min(args.max_new_tokens, context_length(model) - start)
-    settings = greedy(model, tokenizer, tokens)
+    numbers["compare"] = others(args, load, inside, tokenizer.get_vocab()) if args.compare else []
+    settings = greedy(model, tokenizer, min(args.max_new_tokens, context_length(model) - start))
     numbers["group"] = args.right and group(model, tokenizer, ids[:start], settings, args.right, args.seed)
     numbers["documents"] = args.corpus and traced(args, load, ids, start, texts, inside.missing)
     numbers["nudge"] = inside.nudge(start, args.nudge) if args.nudge else None  # last: it changes the weights

@@ -85,11 +85,16 @@ class Inside:
                 "neighbours": self._neighbours(),
             }
 
+    @property
+    def logits(self) -> Tensor:
+        """The logits of the whole model: (tokens, vocabulary)."""
+        return self._output.logits[0]
+
     def _lens(self) -> Iterator[tuple[Tensor, int]]:
         """Yield logits and the number of tokens to show: of each layer's hidden state, if the head's input is known,
         and of the whole model (nostalgebraist 2020, "interpreting GPT: the logit lens")."""
         found, head, states = final_norm(self.model), self.model.get_output_embeddings(), self._output.hidden_states
-        last = self._output.logits[0]
+        last = self.logits
         # transformers' last hidden state is behind the norm. A head that also scales or caps its logits is not known.
         if found and head is not None and torch.allclose(head(states[-1])[0], last, atol=1e-3, rtol=1e-3):
             for state in states[:-1]:

@@ -19,7 +19,7 @@ from zero2chat import tasks
 from zero2chat.inference.generate import complete, generating
 from zero2chat.rewards import last_message
 from zero2chat.tools.bm25 import Index, write_index
-from zero2chat.trainers.ppo.policy_trainer import VALUE
+from zero2chat.trainers.checkpoints import VALUE
 from zero2chat_lab.attribution import Gradients, by_ngrams, influence
 from zero2chat_lab.inside_numbers import log_probabilities, rounded
 from zero2chat_lab.memorization import Excerpt, document

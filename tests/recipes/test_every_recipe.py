@@ -35,7 +35,7 @@ def _steps() -> list[Step]:
 def _page(recipe: Path) -> str:
     folder = recipe.parent if recipe.suffix == ".yaml" else recipe
     page = folder / "README.md"
-    assert page.is_file(), f"{folder}: add a README.md, such as that of recipes/domain"
+    assert page.is_file(), f"{folder}: add a README.md, such as that of recipes/debian-docs"
     return page.read_text(encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from zero2chat.core.fingerprints import file_digest
 from zero2chat.core.runs import cores, is_main_process, sync, write_atomically
 
 MANIFEST = "checkpoint.json"
+VALUE = "value.safetensors"  # of PPO, in addition to Trainer's files
 
 
 def seal(run: Path, step: int) -> None:

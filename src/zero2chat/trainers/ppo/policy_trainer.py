@@ -14,10 +14,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.models import unwrap_model_for_generation
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
-from zero2chat.trainers.checkpoints import require_whole
+from zero2chat.trainers.checkpoints import VALUE, require_whole
 from zero2chat.trainers.trainer import ResumableTrainer
-
-VALUE = "value.safetensors"  # in a checkpoint, in addition to Trainer's files
 
 
 class PolicyTrainer(ResumableTrainer, BaseTrainer):
