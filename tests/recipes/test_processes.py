@@ -40,7 +40,7 @@ def main(stage):
     pathlib.Path(f"{os.getpid()}.started").write_text(str(os.getppid()))
     time.sleep(600)
 Stage.main = main
-Stage(name="s", story="", kind="plain", arguments=(Arguments,)).command()
+Stage(name="s", story="", kind="plain", arguments=(Arguments,), run=print).command()
 """
 LAUNCH = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGQUIT: 131}
