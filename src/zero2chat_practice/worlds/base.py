@@ -27,10 +27,10 @@ Plan = list[tuple[str, dict[str, str]]]  # pairs of method and arguments
 LONGEST = 200  # characters of an argument
 _TURNS = ("train", "train", "train", "validation", "test")  # of five words of a list, the splits that they belong to
 _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
-_PHRASES = Path(synthetic.__file__).parent
 _NAMES = ("places", "things", "people", "colours", "stems")
-_MADE = 2000  # nonexistent words for training
-_WORD = re.compile(r"(?<![\w'{<])[a-z]{4,10}(?![\w'}>])")
+_INTO: dict[str, Callable[[str], str]] = {"people": str.capitalize, "stems": plural}  # what a word becomes as a name
+_MADE = 4000  # nonexistent words for training
+_WORD = re.compile(r"\b[a-z]{4,10}\b")
 _STATES = {"hand", "nothing", "none", "locked"}  # no names, as observations use them
 
 
@@ -107,27 +107,29 @@ def _action(method: Callable[..., str], about: dict[str, str]) -> Callable[..., 
 @functools.cache
 def share(name: str, split: str) -> tuple[str, ...]:
     """Return the words, or requests, of a list in `words.yaml` that belong to the split. In training, a name can be any
-    word, also one that does not exist, so that a model learns to copy a name instead of knowing it."""
+    word, also one that does not exist, so that a model learns to copy a name, whatever its tokens are, instead of
+    knowing it."""
     words = part(_listed(name), split)
     if split != "train" or name not in _NAMES:
         return words
-    made = _others()[_NAMES.index(name)]
-    return (*words, *(map(str.capitalize, made) if name == "people" else made))
+    return (*words, *map(_INTO.get(name, str), _others()[_NAMES.index(name)]))
 
 
 @functools.cache
 def _others() -> list[list[str]]:
-    """Return, for each list of names, words of the word problems and of the topics, and nonexistent ones. None is a
-    name of any split, or its plural, or has such a plural. A word's list does not depend on the other words."""
+    """Return, for each list of names, words of other tasks' phrases, and nonexistent ones; people get the names of
+    people. None is a name of any split, or its plural, or has such a plural. A word's list does not depend on the other
+    words."""
     names = {word.lower() for name in _NAMES for word in _listed(name)}
     taken = _STATES | names | {plural(word) for word in names}
-    files = (file for folder in ("stories", "topics") for file in sorted((_PHRASES / folder).glob("*.yaml")))
-    found = _WORD.findall(" ".join(file.read_text(encoding="utf-8") for file in files))
-    seen = [word.lower() for name in _NAMES for word in part(_listed(name), "train")]
+    files = (file for name in ("*", "stories/*", "topics/*") for file in sorted(synthetic.FOLDER.glob(f"{name}.yaml")))
+    found = _WORD.findall(" ".join(file.read_text(encoding="utf-8") for file in files).lower())
+    people = synthetic.read_texts("memory")["values"]["name"].lower().split()
     lists: list[list[str]] = [[] for _ in _NAMES]
-    for word in dict.fromkeys([*blends(seen, _MADE, "worlds"), *found]):
+    for word in dict.fromkeys([*blends(found, _MADE, "worlds"), *found]):
         if not word.endswith("s") and not {word, plural(word)} & taken:
-            lists[zlib.crc32(word.encode()) % len(lists)].append(word)
+            which = _NAMES.index("people") if word in people else zlib.crc32(word.encode()) % len(lists)
+            lists[which].append(word)
     return lists
 
 
@@ -161,7 +163,7 @@ def framed(kind: str, split: str) -> tuple[str, ...]:
     """Return the clauses of a kind in frames such as "Remember to …", in those pairs that belong to the split."""
     pairs = itertools.product(_listed("asks"), _listed(f"{kind}_clauses"))
     chosen = (pair for pair in pairs if _TURNS[zlib.crc32(" ".join(pair).encode()) % len(_TURNS)] == split)
-    return tuple(ask.replace("{clause}", one).replace("{Clause}", one[0].upper() + one[1:]) for ask, one in chosen)
+    return tuple(ask.replace("{clause}", one) for ask, one in chosen)
 
 
 def numbered(requests: Iterable[str]) -> list[str]:

@@ -166,15 +166,16 @@ def test_a_demonstration_thinks_only_of_what_it_was_told_and_again_after_an_earl
 
 
 @every_world
-def test_a_thought_says_the_side_the_rule_or_the_edit_that_the_next_call_follows(name: str) -> None:
+def test_a_thought_says_where_it_leads_the_side_the_rule_or_the_edit_that_the_next_call_follows(name: str) -> None:
     for row in worlds.rows("train", 0, 40, world=name, horizons=[5, 8]):
         turns, _ = worlds.episode(row, random.Random(0))
-        order, at = json.loads(row["state"]).get("row"), json.loads(row["state"]).get("at")
+        order, at, goal = (json.loads(row["state"]).get(name) for name in ("row", "at", "goal"))
         for turn in (turn for turn in turns if turn.get("tool_calls")):
             call, thought = turn["tool_calls"][0]["function"], turn.get("reasoning_content", "")
             values = [*call["arguments"].values()]
             if name == "rooms" and thought:
                 side = thought.rstrip(".").rpartition(", ")[2]
+                assert goal[1] == "hand" or f"The {goal[0]} goes to the {goal[1]}" in thought
                 assert side == (
                     "here" if call["name"] != "go" else ("left", "right")[order.index(values[0]) > order.index(at)]
                 )
