@@ -267,18 +267,22 @@ def test_a_users_module_is_a_task_by_its_dotted_path(tmp_path: Path, monkeypatch
         "def rows(split, seed, n): return [{'key': 'k', 'question': 'q', 'answer': 'a'}] * n\n"
         "STYLES = ('worked', 'bare')\n"
         "def demonstration(row, rng, style='worked'): return row['answer']\n"
-        "def score(row, completion): return {'a': 1, 'b': False}.get(completion, 'no')\n"
+        "import numpy\n"
+        "def score(row, completion):\n"
+        "    return {'a': 1, 'b': False, 'c': numpy.bool_(True), 'd': float('inf'), 'e': None}.get(completion, 'no')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     task = tasks.load("mine.whole")
     row, _ = task.rows("test", 0, 2)
     assert task.prompt(row) == [{"role": "user", "content": "q"}]
     assert task.demonstration(row, random.Random(0), style="bare") == "a"
-    assert [task.score(row, text) for text in "ab"] == [1.0, 0.0]
-    with pytest.raises(UserError, match=r"task 'mine\.whole': score returned 'no', not a number"):
-        task.score(row, "c")
-    with pytest.raises(UserError, match=r"here: rows are drawn by 'kind', which this one lacks: \{'key': 'k'"):
-        tasks.draw([row], "here", 0, 1)
+    assert [task.score(row, text) for text in "abc"] == [1.0, 0.0, 1.0]
+    for text, given in {"d": "inf", "e": "None", "f": "'no'"}.items():
+        with pytest.raises(UserError, match=rf"task 'mine\.whole': score returned {given}, not a finite number"):
+            task.score(row, text)
+    for lacking, shown in ((row, "'key': 'k'"), ({}, "")):
+        with pytest.raises(UserError, match=rf"here: rows are drawn by 'kind', which this one lacks: \{{{shown}"):
+            tasks.draw([lacking], "here", 0, 1)
     with pytest.raises(UserError, match=r"mine\.whole: style 'bear' is not known; did you mean 'bare'"):
         task.demonstration(row, random.Random(0), style="bear")
     with pytest.raises(UserError, match="split 'tets' is not known"):

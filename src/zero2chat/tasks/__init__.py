@@ -34,6 +34,7 @@ everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -44,7 +45,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -141,12 +141,12 @@ def _checked(name: str, module: ModuleType, function: Callable[..., Any]) -> Cal
 
 
 def _scored(name: str, module: ModuleType) -> Callable[[Row, str], float]:
-    @functools.wraps(module.score)
     def score(row: Row, completion: str) -> float:
         given = module.score(row, completion)
-        if isinstance(given, Real) and math.isfinite(given):
-            return float(given)
-        raise UserError(f"task '{name}': score returned {given!r}, not a number")
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # raised for None, text and arrays
+            if math.isfinite(given):  # also NumPy's booleans and tensors, as rewards may be
+                return float(given)
+        raise UserError(f"task '{name}': score returned {given!r}, not a finite number")
 
     return score
 
@@ -234,11 +234,11 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", d
     `by` is the column to alternate by; `drop` removes that column. Raises `UserError` if the pool is smaller than n.
     """
     rows = shuffled(pool, where, seed, n)
-    if lacking := next((row for row in rows if by not in row), None):
-        raise UserError(f"{where}: rows are drawn by '{by}', which this one lacks: {str(lacking)[:80]}")
     seen: Counter[str] = Counter()
     turns = []
     for row in rows:
+        if by not in row:
+            raise UserError(f"{where}: rows are drawn by '{by}', which this one lacks: {str(row)[:80]}")
         turns.append(seen[row[by]])
         seen[row[by]] += 1
     chosen = [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
