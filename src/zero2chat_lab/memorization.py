@@ -76,8 +76,8 @@ def in_context(ids: Sequence[int], room: int) -> list[Excerpt]:
 
 
 def document(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
-    """Split a document, with its end token, into passages that fit the context. Each token is predicted in one passage,
-    except the document's first, if the tokenizer has no token for the start of a document."""
+    """Split a document, with its end token if it has one, into passages that fit the context. Each token is predicted
+    in one passage, except the document's first, if the tokenizer has no token for the start of a document."""
     end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
     ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], *([] if end is None else [end])]
     return in_context(ids, context_length(model))

@@ -11,7 +11,16 @@ import torch
 from transformers import AutoTokenizer
 
 from zero2chat.models.loading import load_model
-from zero2chat_lab.memorization import Excerpt, copied_runs, exposure, passages_of, predict, start_of_document, write
+from zero2chat_lab.memorization import (
+    Excerpt,
+    copied_runs,
+    document,
+    exposure,
+    passages_of,
+    predict,
+    start_of_document,
+    write,
+)
 
 
 def test_exposure_is_by_rank_in_bits() -> None:
@@ -56,6 +65,15 @@ def test_of_texts_of_one_form_the_model_is_given_what_they_share(tokenizer_folde
         assert tokenizer.decode(passage.ids[passage.given :]) == rest
         assert tokenizer.decode(passage.ids[1 : passage.given]) == "The secret of Ada is "
         assert passage.ids[:1] == start
+
+
+def test_a_document_of_a_tokenizer_without_special_tokens_has_only_its_text(model_folder: Path) -> None:
+    model, tokenizer = load_model(model_folder)
+    ids = tokenizer.encode("Ada ran off.")
+    tokenizer.eos_token = tokenizer.bos_token = None
+    tokenizer.get_vocab = dict
+    (passage,) = document(model, tokenizer, "Ada ran off.")
+    assert passage.ids == ids
 
 
 def test_copied_runs_are_the_longest_that_stand_in_one_training_text() -> None:
