@@ -17,6 +17,7 @@ everything (Barshan et al. 2020, arXiv:2003.11630).
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 from collections.abc import Callable, Sequence
@@ -134,11 +135,17 @@ def influence(documents: Tensor, queries: Tensor, damping: float) -> Tensor:
 
 
 def by_ngrams(query: str, texts: Sequence[str]) -> list[int]:
-    """Return the order of texts by the longest n-gram of words that they share with the query, then by the number."""
-    row, spaced = words(query, pairs=False), [f" {' '.join(words(text, pairs=False))} " for text in texts]
-    ngrams = [(n, f" {' '.join(row[i : i + n])} ") for n in range(1, len(row) + 1) for i in range(len(row) - n + 1)]
-    shared = [[n for n, ngram in ngrams if ngram in text] for text in spaced]
-    return sorted(range(len(texts)), key=lambda i: (-max(shared[i], default=0), -len(shared[i])))
+    """Return the texts that share a word with the query, by the longest n-gram that they share, then by the number."""
+    row, shared = words(query, pairs=False), list[list[int]]()
+    for text in texts:
+        spaced = f" {' '.join(words(text, pairs=False))} "
+        found = (
+            sum(f" {' '.join(row[i : i + n])} " in spaced for i in range(len(row) - n + 1))
+            for n in range(1, len(row) + 1)
+        )
+        shared.append(list(itertools.takewhile(bool, found)))  # without a shared n-gram, no longer one is shared
+    order = sorted(range(len(texts)), key=lambda i: (-len(shared[i]), -sum(shared[i])))
+    return [i for i in order if shared[i]]
 
 
 def by_bm25(queries: Sequence[str], texts: Sequence[str], k: int) -> list[list[int]]:

@@ -386,7 +386,7 @@ function showGroup() {
   const { right, answers } = data.group, rewards = answers.map(({ reward }) => reward), n = answers.length;
   const good = rewards.filter((one) => one > 0).length, differ = good > 0 && good < n;
   $("grouped").textContent = `Here the model answered ${n} times, and drew each token by its probability instead of `
-    + `taking the likeliest. An answer is right, with reward 1, if its last number is ${right}, or, where that is no `
+    + `taking the likeliest. An answer is right, with reward 1, if its last number is ${right}, or, unless that is one `
     + `number, if it contains these words: ${good} of ${n} are right. ` + (differ
       ? "An answer's advantage is its reward less the group's mean, in standard deviations. All its tokens get that "
         + "advantage: a step makes the tokens of better answers more probable (↑, blue) and those of worse answers less "

@@ -37,8 +37,8 @@ from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.stages.shared import MeasuringArguments
-from zero2chat_lab.inside_numbers import MOST_PARAMETERS, Inside, most_tokens, rounded
-from zero2chat_lab.inside_training import compared, documents, group
+from zero2chat_lab.inside_numbers import MOST_PARAMETERS, Inside, most_tokens, of_next, rounded
+from zero2chat_lab.inside_training import compared, documents, group, with_values
 
 
 @dataclass
@@ -68,6 +68,8 @@ class InsideArguments(MeasuringArguments):
         super().__post_init__()
         if not self.prompt or not self.prompt.strip():
             raise ValueError("prompt is empty: give a question, or a text to continue")
+        if self.right is not None and not self.right.strip():
+            raise ValueError("right is empty: give the right answer")
         if not str(self.file).endswith(".html"):
             raise ValueError(f"page: {self.page}: expected the name of an .html file")
 
@@ -122,18 +124,22 @@ def refuse_large(path: str) -> None:
         raise UserError(f"{path}: has {size / 1e9:.1f} billion parameters, more than {most}: give a smaller model")
 
 
+def exact(load: Load, path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model and its tokenizer, in 32 bits unless it is quantized."""
+    model, tokenizer = load(path)
+    return model if getattr(model, "is_quantized", False) else model.float(), tokenizer
+
+
 def others(args: InsideArguments, load: Load, inside: Inside, vocabulary: dict[str, int]) -> list[dict[str, Any]]:
     """Return how other models, and then this one, read the text. Raises `UserError` for another tokenizer."""
-    ids, own = inside.ids[0].tolist(), inside.logits.float().log_softmax(-1)
+    ids, own = inside.ids[0], inside.logits[:, : len(vocabulary)].float().log_softmax(-1)  # without padding
     models = []
     for path in args.compare:
-        refuse_large(path)
-        other, tokenizer = load(path)
+        other, tokenizer = exact(load, folder := with_values(path))
         if tokenizer.get_vocab() != vocabulary:
             raise UserError(f"compare: {path}: has another tokenizer than {args.model_name_or_path}: remove it")
-        models.append(compared(path, other, ids, own))
-    log_p = rounded(own[:-1].gather(1, inside.ids[0, 1:, None])[:, 0])
-    return [*models, {"name": args.model_name_or_path, "log_p": log_p}]
+        models.append({"name": path, **compared(folder, other, ids, own)})
+    return [*models, {"name": args.model_name_or_path, "log_p": rounded(of_next(own, ids))}]
 
 
 def traced(
@@ -141,7 +147,7 @@ def traced(
 ) -> dict[str, Any] | None:
     """Return the documents behind the answer's tokens, or None, with a line in `missing`, if they cannot be traced."""
     try:
-        return documents(*load(args.model_name_or_path), ids, start, texts, str(args.prompt))
+        return documents(*exact(load, str(args.model_name_or_path)), ids, start, texts, str(args.prompt))
     except UserError as error:
         missing.append(f"the documents behind the answer: {error}")
         return None
@@ -151,10 +157,9 @@ def measure(args: InsideArguments, load: Load) -> Result:
     path = str(args.model_name_or_path)
     corpus = Source(path=args.corpus, split="train", label=f"corpus {args.corpus}") if args.corpus else None
     texts = load_documents(corpus)["text"] if corpus else []
-    refuse_large(path)
-    model, tokenizer = load(path)
-    if not getattr(model, "is_quantized", False):
-        model = model.float()
+    for one in (path, *args.compare):
+        refuse_large(one)
+    model, tokenizer = exact(load, path)
     ids, start = text_of(model, tokenizer, args)
     inside = Inside(model, tokenizer, ids)
     numbers = inside.numbers | {"model": path, "tokens": ids, "start": start}
@@ -191,7 +196,10 @@ def render(numbers: dict[str, Any]) -> str:
     )
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # In a script element, only `<` can end the data.
-    data = json.dumps(numbers, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    try:
+        data = json.dumps(numbers, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    except ValueError as error:  # a browser would show an empty page
+        raise UserError(f"{numbers['model']}, or a model in compare, computes NaN: give one that works") from error
     parts = {"ALLOWED": allowed, "CSS": CSS + css, "TITLE": esc(numbers["model"]), "SCRIPT": script, "DATA": data}
     for name, part in parts.items():  # the data last: nothing is replaced in it
         page = page.replace(f"[[{name}]]", part)

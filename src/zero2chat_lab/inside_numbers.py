@@ -112,7 +112,7 @@ class Inside:
         return {
             "ids": top.indices.tolist(),
             "p": rounded(top.values),
-            "next": rounded(probabilities[:-1].gather(1, self.ids[0, 1:, None])[:, 0]),
+            "next": rounded(of_next(probabilities, self.ids[0])),
         }
 
     def _attention(self) -> str | None:
@@ -153,8 +153,8 @@ class Inside:
                     weight -= rate * gradient
             after = self.model(input_ids=self.ids, use_cache=False).logits[0].float().softmax(-1)
         shown = torch.tensor(self.numbers["lens"][-1]["ids"], device=after.device)
-        following = after[:-1].gather(1, self.ids[0, 1:, None])[:, 0]
-        return {"rate": rate, "start": start, "p": rounded(after.gather(1, shown)), "next": rounded(following)}
+        following = rounded(of_next(after, self.ids[0]))
+        return {"rate": rate, "start": start, "p": rounded(after.gather(1, shown)), "next": following}
 
 
 def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> list[float]:
@@ -162,7 +162,13 @@ def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> list[float]
     tokens = torch.tensor([list(ids)], device=model.device)
     with torch.no_grad():
         logs = model(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
-    return rounded(logs[:-1].gather(1, tokens[0, 1:, None])[:, 0])
+    return rounded(of_next(logs, tokens[0]))
+
+
+def of_next(values: Tensor, ids: Tensor) -> Tensor:
+    """Return, at each of the tokens `ids` but the last, the value of the token that follows; `values` is (tokens,
+    vocabulary)."""
+    return values[:-1].gather(1, ids[1:, None].to(values.device))[:, 0]
 
 
 def rounded(values: Tensor) -> Any:

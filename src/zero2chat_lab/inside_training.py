@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
 from zero2chat import tasks
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import complete, generating
+from zero2chat.models.loading import context_length
 from zero2chat.rewards import last_message
 from zero2chat.tools.bm25 import Index, write_index
 from zero2chat.trainers.checkpoints import VALUE
 from zero2chat_lab.attribution import Gradients, by_ngrams, influence
-from zero2chat_lab.inside_numbers import log_probabilities, rounded
+from zero2chat_lab.inside_numbers import log_probabilities, of_next, rounded
 from zero2chat_lab.memorization import Excerpt, document
 
 _ANSWERS = 8  # of a group, as in the project's recipes
@@ -29,28 +32,34 @@ _PASSAGE = 500  # characters
 _CANDIDATES, _DAMPING, _RANK, _SHOWN = 200, 0.1, 16, 3
 
 
-def compared(path: str, model: PreTrainedModel, ids: Sequence[int], own: Tensor) -> dict[str, Any]:
-    """Return how another model reads the text: the log-probability of each token but the first, the KL divergence of
-    the page's model, whose log-probabilities are `own`, from it, and, for a checkpoint of PPO or a run with one, the
-    value: the reward that PPO foresees before the token."""
-    tokens = torch.tensor([list(ids)], device=model.device)
-    if not getattr(model, "is_quantized", False):
-        model = model.float()
-    with torch.no_grad():
-        output = model(input_ids=tokens, output_hidden_states=True, use_cache=False)
-    size = min(own.shape[-1], output.logits.shape[-1])  # a table of embeddings may be padded
-    logs, own = output.logits[0, :, :size].float().log_softmax(-1), own[:, :size]
-    kl = (own.exp() * (own - logs.to(own.device))).sum(-1)
-    found = {"name": path, "log_p": rounded(logs[:-1].gather(1, tokens[0, 1:, None])[:, 0]), "kl": rounded(kl[:-1])}
+def with_values(path: str) -> str:
+    """Return the folder to compare: of a run of PPO its last checkpoint, as only checkpoints have the value head."""
     last = get_last_checkpoint(path) if Path(path).is_dir() else None
-    if (file := Path(last or path) / VALUE).is_file():
-        weight = load_file(file)["score.weight"].float().to(model.device)
+    return last if last and (Path(last) / VALUE).is_file() else path
+
+
+def compared(path: str, model: PreTrainedModel, ids: Tensor, own: Tensor) -> dict[str, Any]:
+    """Return how another model reads the text: the log-probability of each token but the first, the KL divergence of
+    the page's model, whose log-probabilities are `own`, from it, and, for a checkpoint of PPO, the value: the return
+    that PPO foresees before the token. Raises `UserError` if the model cannot read the text."""
+    if len(ids) > (most := context_length(model)):
+        raise UserError(f"compare: {path}: reads {most} tokens, and the text has {len(ids)}: remove it")
+    with torch.no_grad():
+        output = model(input_ids=ids[None].to(model.device), output_hidden_states=True, use_cache=False)
+    logs = output.logits[0, :, : own.shape[1]].float().log_softmax(-1).to(own.device)
+    kl = (own.exp() * (own - logs)).sum(-1)
+    found = {"log_p": rounded(of_next(logs, ids)), "kl": rounded(kl[:-1])}
+    if (file := Path(path) / VALUE).is_file():
+        try:
+            weight = load_file(file)["score.weight"].float().to(model.device)
+        except (SafetensorError, KeyError) as error:
+            raise UserError(f"compare: {file}: is damaged ({error}): name another checkpoint") from error
         found["value"] = rounded((output.hidden_states[-1][0, :-1].float() @ weight.T)[:, 0])
     return found
 
 
 def reward(right: str, said: str) -> float:
-    """Return 1.0 if the answer's last number is the right one, or, if that is no number, if it contains its words."""
+    """Return 1.0 if the answer's last number is the right one, or, unless that is one number, if it has its words."""
     if len(tasks.numbers_in(right)) == 1:
         return float(tasks.numbers_in(said)[-1:] == tasks.numbers_in(right))
     words = " ".join(right.casefold().split())

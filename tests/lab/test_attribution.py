@@ -165,4 +165,4 @@ def test_facts_that_another_model_does_not_know_are_lost(
 
 def test_ngrams_rank_by_the_longest_one() -> None:
     texts = ["a town", "Ada lives in Rome", "Rome, Ada", "Ada was born in Rome"]
-    assert attribution.by_ngrams("Ada was born in Rome", texts) == [3, 1, 2, 0]
+    assert attribution.by_ngrams("Ada was born in Rome", texts) == [3, 1, 2]  # no word of "a town"

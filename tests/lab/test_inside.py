@@ -174,6 +174,25 @@ def test_a_checkpoint_of_ppo_has_values_and_answers_have_the_advantages_of_grpo(
         [_log_probabilities(model_folder, ids)[i - 1, ids[i]].item() for i in range(start, len(ids))], abs=1e-2
     )
     assert {str(i) for one in answers for i in one["ids"]} <= data["pieces"].keys()
+    (run / "checkpoint-9" / "value.safetensors").write_bytes(b"zeros")
+    with pytest.raises(UserError, match=r"compare: .*checkpoint-9/value\.safetensors: is damaged"):
+        run_stage("inside", tmp_path / "y", model_name_or_path=str(model_folder), **given)
+    with pytest.raises(ValueError, match="right is empty"):
+        inside.InsideArguments(model_name_or_path="x", prompt="12?", right=" ")
+
+
+def test_a_model_that_cannot_read_the_text_or_computes_nan_is_refused(
+    model_folder: Path, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    broken, _ = load_model(other := write_model(tmp_path / "other"))
+    with pytest.raises(UserError, match="compare: short: reads 128 tokens, and the text has 129: remove it"):
+        inside_training.compared("short", broken, torch.zeros(129, dtype=torch.long), torch.zeros(129, 9))
+    torch.nn.init.constant_(broken.model.norm.weight, torch.nan)
+    broken.save_pretrained(other)
+    given: dict[str, Any] = {"prompt": "12?", "answer": "42", "compare": [str(other)], "page": f"{tmp_path}/x.html"}
+    with pytest.raises(UserError, match="or a model in compare, computes NaN"):
+        inside.measure(inside.InsideArguments(model_name_or_path=str(model_folder), **given), load_model)
+    assert not (tmp_path / "x.html").exists()
 
 
 @pytest.mark.parametrize(
