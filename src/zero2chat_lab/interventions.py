@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from zero2chat.core.errors import UserError
 from zero2chat_lab.inside_numbers import final_norm
 
-Head = tuple[int, int]  # layer and head, counted from 0
-Hook = Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]
 _OUTPUTS = ("self_attn.o_proj", "attn.c_proj")  # of Qwen and Llama, GPT-2
 
 
@@ -46,30 +46,21 @@ class Parts:
         self.heads = model.config.get_text_config().num_attention_heads
         self._states = dict[tuple[int, ...], list[Tensor]]()  # of texts that are exchanged many times
 
-    @contextmanager
-    def hooked(self, hooks: Sequence[tuple[nn.Module, Hook]]) -> Iterator[None]:
-        with ExitStack() as stack:
-            for module, hook in hooks:
-                stack.callback(module.register_forward_pre_hook(hook).remove)
-            yield
+    def without(self, heads: Sequence[tuple[int, int]]) -> ExitStack:
+        """Within the block, these heads (layer and head, counted from 0) write nothing: the output projection reads
+        zeros in their place."""
 
-    def without(self, heads: Sequence[Head]) -> AbstractContextManager[None]:
-        """Within the block, these heads write nothing: the output projection reads zeros in their place."""
+        def silence(head: int, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            split = inputs[0].unflatten(-1, (self.heads, -1)).clone()
+            split[..., head, :] = 0
+            return (split.flatten(-2), *inputs[1:])
 
-        def silence(own: list[int]) -> Hook:
-            def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-                split = inputs[0].unflatten(-1, (self.heads, -1)).clone()
-                split[..., own, :] = 0
-                return (split.flatten(-2), *inputs[1:])
+        stack = ExitStack()
+        for layer, head in heads:
+            stack.enter_context(self.outputs[layer].register_forward_pre_hook(partial(silence, head)))
+        return stack
 
-            return hook
-
-        layers = {layer for layer, _ in heads}
-        return self.hooked([(self.outputs[i], silence([one for layer, one in heads if layer == i])) for i in layers])
-
-    def patched(
-        self, layer: int, states: Sequence[Tensor], places: Sequence[list[int]]
-    ) -> AbstractContextManager[None]:
+    def patched(self, layer: int, states: Sequence[Tensor], places: Sequence[list[int]]) -> RemovableHandle:
         """Within the block, row i of a batch has these hidden states at these places, after `layer` layers."""
 
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -78,7 +69,7 @@ class Parts:
                 hidden[row, place] = state
             return (hidden, *inputs[1:])
 
-        return self.hooked([([*self.layers, self.norm][layer], hook)])
+        return [*self.layers, self.norm][layer].register_forward_pre_hook(hook)
 
     @torch.no_grad()
     def logits(self, rows: Sequence[Asked]) -> list[Tensor]:
@@ -114,12 +105,13 @@ class Parts:
         the final norm and the LM head lose without the head's output, if the other layers do not change."""
         attention, effect = torch.zeros(2, len(self.layers), self.heads, device=self.model.device)
         seen, own = dict[int, Tensor](), torch.eye(self.heads, device=self.model.device)[:, :, None]
-        parts = [*self.outputs, self.norm]
-        hooks = [(part, lambda _, inputs, i=i: seen.update({i: inputs[0][0]})) for i, part in enumerate(parts)]
         mean, n = self.head.weight.mean(0), sum(len(row.answer) for row in rows)
         for row in rows:
             tokens = torch.tensor([row.ids + row.answer], device=self.model.device)
-            with self.hooked(hooks):
+            with ExitStack() as stack:
+                for i, part in enumerate([*self.outputs, self.norm]):
+                    hook = partial(lambda i, _, inputs: seen.update({i: inputs[0][0]}), i)
+                    stack.enter_context(part.register_forward_pre_hook(hook))
                 output = self.model(input_ids=tokens, output_attentions=True, use_cache=False)
             for i, token in enumerate(row.answer):
                 at = len(row.ids) - 1 + i
