@@ -22,12 +22,13 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import PreTrainedModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from zero2chat.core import stats
@@ -37,13 +38,12 @@ from zero2chat.core.runs import Run, is_main_process, write_jsonl
 from zero2chat.core.text import words
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
-from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
-from zero2chat.tools.bm25 import Index, write_index
-from zero2chat_lab.lost_facts import read_facts
-from zero2chat_lab.memorization import Excerpt, document, start_of_document
+from zero2chat.tools.bm25 import Index, Passage, write_index
+from zero2chat_lab.lost_facts import answered, read_facts
+from zero2chat_lab.memorization import Excerpt, document
 from zero2chat_lab.shared import DocumentArguments
 
 _BATCH = 64  # passages per backward pass
@@ -60,7 +60,7 @@ class Gradients:
     Changes the model: its linear layers get hooks, and only its embedding requires gradients.
     """
 
-    def __init__(self, model: PreTrainedModel, rank: int, seed: int = 0):
+    def __init__(self, model: PreTrainedModel, rank: int = 16, seed: int = 0):
         layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
         embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
         if not embedding.is_floating_point() or getattr(model, "is_quantized", False):
@@ -85,8 +85,7 @@ class Gradients:
             def backward(gradient: Tensor) -> None:
                 self._rows[name] = torch.einsum("bti,bto->bio", projected, gradient.float() @ of_outputs).flatten(1)
 
-            if outputs.requires_grad:
-                outputs.register_hook(backward)
+            outputs.register_hook(backward)
 
         return forward
 
@@ -97,41 +96,54 @@ class Gradients:
         """
         passages = [(i, passage) for i, some in enumerate(texts) for passage in some]
         passages.sort(key=lambda pair: len(pair[1].ids))
-        sums: list[Tensor] = []
+        rows: list[Tensor] = []
         most = _LOGITS // self.model.config.get_text_config().vocab_size  # tokens
         size = min(_BATCH, max(1, most // len(passages[-1][1].ids)))
         for start in range(0, len(passages), size):
-            owners, batch = zip(*passages[start : start + size], strict=True)
-            ids = torch.zeros(len(batch), max(len(one.ids) for one in batch), dtype=torch.long)
-            targets = torch.full_like(ids, -100)
-            for i, one in enumerate(batch):  # padding is at the end, where no token attends to it
-                ids[i, : len(one.ids)] = torch.tensor(one.ids)
-                targets[i, one.given : len(one.ids)] = torch.tensor(one.rest)
-            logits = self.model(input_ids=ids[:, :-1].to(self.model.device), use_cache=False).logits.float()
-            predicted = targets[:, 1:] >= 0
-            logits, rest = logits[predicted.to(logits.device)], targets[:, 1:][predicted, None].to(logits.device)
+            batch = [passage for _, passage in passages[start : start + size]]
+            # Padding is at the end, where no token attends to it.
+            ids = pad_sequence([torch.tensor(one.ids) for one in batch], batch_first=True).to(self.model.device)
+            own = [torch.arange(1, len(one.ids)) >= one.given for one in batch]
+            predicted = pad_sequence(own, batch_first=True)
+            logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits.float()[predicted]
+            rest = ids[:, 1:][predicted, None]
             others = logits.scatter(1, rest, -torch.inf).logsumexp(1)
             (others - logits.gather(1, rest)[:, 0]).sum().backward()
             self.model.zero_grad(set_to_none=True)
-            rows = torch.stack([self._rows[name] for name in sorted(self._rows)], dim=1).cpu()
-            sums = sums or [torch.zeros(len(texts), *rows.shape[1:])]
-            sums[0].index_add_(0, torch.tensor(owners), rows)
-        return sums[0]
+            rows.append(torch.stack([self._rows[name] for name in sorted(self._rows)], dim=1).cpu())
+        owners = torch.tensor([i for i, _ in passages])
+        return torch.zeros(len(texts), *rows[0].shape[1:]).index_add_(0, owners, torch.cat(rows))
 
 
 def influence(documents: Tensor, queries: Tensor, damping: float) -> Tensor:
     """Return scores, (queries, documents). In each layer, a multiple of the mean eigenvalue is added to all, as in
     Grosse et al. 2023 (arXiv:2308.03296)."""
-    whitened: list[tuple[Tensor, Tensor]] = []
+    whitened = []
     for layer in zip(documents.unbind(1), queries.unbind(1), strict=True):
         rows, answers = (normalize(some, dim=1) for some in layer)
         fisher = rows.T @ rows / len(rows)
         fisher.diagonal().add_(damping * fisher.diagonal().mean() + 1e-12)
         root = torch.linalg.cholesky(fisher)
-        left, right = (torch.linalg.solve_triangular(root, some.T, upper=False).T for some in (rows, answers))
-        whitened.append((left, right))
+        whitened.append([torch.linalg.solve_triangular(root, some.T, upper=False).T for some in (rows, answers)])
     left, right = (normalize(torch.cat(some, dim=1), dim=1) for some in zip(*whitened, strict=True))
     return right @ left.T
+
+
+def blame(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    queries: Sequence[Excerpt],
+    k: int,
+    damping: float = 0.1,
+    seed: int = 0,
+) -> list[list[tuple[int, float]]]:
+    """Return, for each query, the k texts with the highest scores: (index, score), the highest first. Changes the
+    model, as `Gradients` does."""
+    gradients = Gradients(model, seed=seed)
+    documents = gradients.of([document(model, tokenizer, text) for text in texts])
+    best = influence(documents, gradients.of([[one] for one in queries]), damping).topk(k)
+    return [list(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
 def by_ngrams(query: str, texts: Sequence[str]) -> list[int]:
@@ -148,31 +160,19 @@ def by_ngrams(query: str, texts: Sequence[str]) -> list[int]:
     return [i for i in order if shared[i]]
 
 
-def by_bm25(queries: Sequence[str], texts: Sequence[str], k: int) -> list[list[int]]:
-    """Return the first k texts for each query."""
+def by_bm25(queries: Sequence[str], texts: Sequence[str], k: int, characters: int) -> list[list[Passage]]:
+    """Return the first k passages for each query; a passage's source is the index of its text."""
     with tempfile.TemporaryDirectory() as folder:
-        longest = min(10_000, max(50, *map(len, texts)))
-        write_index(f"{folder}/index", ((text, str(i)) for i, text in enumerate(texts)), "corpus", longest)
+        write_index(f"{folder}/index", ((text, str(i)) for i, text in enumerate(texts)), "corpus", characters)
         index = Index(f"{folder}/index")
-        return [[int(passage.source) for passage in index.find(query, k)] for query in queries]
+        # A search would take what is quoted for a phrase that must be there.
+        return [index.find(query.replace('"', " "), k) for query in queries]
 
 
 @dataclass
 class AttributionArguments(DocumentArguments):
     k: Annotated[int, Range(min=1)] = field(default=8, metadata={"help": "Documents to blame for each fact."})
-    rank: Annotated[int, Range(min=1)] = field(default=16, metadata={"help": "Directions of the projections."})
     damping: Annotated[float, Range(above=0)] = field(default=0.1, metadata={"help": "Of the whitening, relative."})
-
-
-def blame(
-    args: AttributionArguments, model: Any, tokenizer: Any, texts: Sequence[str], queries: Sequence[Excerpt]
-) -> list[list[tuple[int, float]]]:
-    """Return, for each query, the k documents with the highest scores: (index, score), the highest first. Changes the
-    model, as `Gradients` does."""
-    gradients = Gradients(model, args.rank, args.seed)
-    documents = gradients.of([document(model, tokenizer, text) for text in texts])
-    best = influence(documents, gradients.of([[one] for one in queries]), args.damping).topk(args.k)
-    return [list(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
 def run(run: Run, args: AttributionArguments) -> None:
@@ -184,15 +184,13 @@ def run(run: Run, args: AttributionArguments) -> None:
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
 
     # Blame.
-    excerpts, start = list[Excerpt](), start_of_document(tokenizer)
-    for fact in facts:
-        prompt, answer = plain_ids(tokenizer, [fact.prompt, fact.answer])
-        excerpts.append(Excerpt([*start, *prompt, *answer], len(start) + len(prompt)))
-    blamed = blame(args, model.to(device), tokenizer, texts, excerpts)
+    excerpts = [one for fact in facts for one in answered(tokenizer, fact, [fact.answer])]
+    blamed = blame(model.to(device), tokenizer, texts, excerpts, k, args.damping, args.seed)
     queries = [fact.prompt + fact.answer for fact in facts]
+    found = by_bm25(queries, texts, k, min(10_000, max(50, *map(len, texts))))
     first = {
         "gradients": [[i for i, _ in some] for some in blamed],
-        "bm25": by_bm25(queries, texts, k),
+        "bm25": [[int(passage.source) for passage in some] for some in found],
         "ngrams": [by_ngrams(query, texts)[:k] for query in queries],
     }
     stated = list(zip(train["person"], train["attribute"], strict=True))

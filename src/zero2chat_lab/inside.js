@@ -407,11 +407,11 @@ function showGroup() {
 function showDocuments() {
   const { texts, tokens: found } = data.documents, token = at("token"), row = found[token - data.start];
   document.querySelector("#documents .chosen").textContent = quoted(tokens[token]);
-  $("traced").textContent = row ? "" : texts.length ? "Choose a token of the answer."
+  $("traced").textContent = row ? "" : Object.keys(texts).length ? "Choose a token of the answer."
     : "No passage shares a word with this text.";
-  const items = (indices, more) => (indices ?? []).map((one, j) => element("li", {}, texts[one], more ? more(j) : ""));
-  $("blamed").replaceChildren(...items(row?.blamed, (j) => element("small", {}, ` (${row.score[j].toFixed(2)})`)));
-  $("ngrams").replaceChildren(...items(row?.ngrams));
+  $("blamed").replaceChildren(...(row?.blamed ?? []).map(([one, score]) =>
+    element("li", {}, texts[one], element("small", {}, ` (${score.toFixed(2)})`))));
+  $("ngrams").replaceChildren(...(row?.ngrams ?? []).map((one) => element("li", {}, texts[one])));
 }
 
 function showNudge() {

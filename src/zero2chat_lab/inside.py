@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +31,6 @@ from zero2chat.models.loading import context_length, end_ids, load_model
 from zero2chat.models.tokenization import control_ids, plain_ids, token_pieces
 from zero2chat.report.page import CSS
 from zero2chat.report.parts import esc, paragraph
-from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
 from zero2chat.stages import Load, Result, Stage
@@ -88,11 +86,10 @@ def text_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: In
     chat = tokenizer.chat_template is not None
     if chat:
         (ids,) = encode_prompts(tokenizer, [[{"role": "user", "content": prompt}]])
-    else:  # some models need the token that begins a text
-        bos = tokenizer.bos_token_id if getattr(tokenizer, "add_bos_token", False) else None
-        ids = ([] if bos is None else [bos]) + plain_ids(tokenizer, [prompt])[0]
-    ends = greedy(model, tokenizer, 1).eos_token_id or []
-    given = [] if args.answer is None else plain_ids(tokenizer, [args.answer])[0] + (ends[:1] if chat else [])
+    else:
+        ids = plain(tokenizer, prompt)
+    end = [tokenizer.eos_token_id] if chat and tokenizer.eos_token_id is not None else []
+    given = [] if args.answer is None else plain_ids(tokenizer, [args.answer])[0] + end
     if len(ids) + max(len(given), 1) > most:
         raise UserError(
             f"the text has {len(ids) + len(given)} tokens, and a page of {args.model_name_or_path} shows at most "
@@ -102,6 +99,12 @@ def text_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: In
         with generating(model, args.seed):
             (given,) = complete(model, [ids], greedy(model, tokenizer, min(args.max_new_tokens, most - len(ids))))
     return ids + given, len(ids)
+
+
+def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of a plain text, after the token that begins a text, if the model needs one."""
+    start = [tokenizer.bos_token_id] if getattr(tokenizer, "add_bos_token", False) else []
+    return start + plain_ids(tokenizer, [text])[0]
 
 
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: int) -> GenerationConfig:
@@ -142,17 +145,6 @@ def others(args: InsideArguments, load: Load, inside: Inside, vocabulary: dict[s
     return [*models, {"name": args.model_name_or_path, "log_p": rounded(of_next(own, ids))}]
 
 
-def traced(
-    args: InsideArguments, load: Load, ids: list[int], start: int, texts: Sequence[str], missing: list[str]
-) -> dict[str, Any] | None:
-    """Return the documents behind the answer's tokens, or None, with a line in `missing`, if they cannot be traced."""
-    try:
-        return documents(*exact(load, str(args.model_name_or_path)), ids, start, texts, str(args.prompt))
-    except UserError as error:
-        missing.append(f"the documents behind the answer: {error}")
-        return None
-
-
 def measure(args: InsideArguments, load: Load) -> Result:
     path = str(args.model_name_or_path)
     corpus = Source(path=args.corpus, split="train", label=f"corpus {args.corpus}") if args.corpus else None
@@ -166,7 +158,11 @@ def measure(args: InsideArguments, load: Load) -> Result:
     numbers["compare"] = others(args, load, inside, tokenizer.get_vocab()) if args.compare else []
     settings = greedy(model, tokenizer, min(args.max_new_tokens, context_length(model) - start))
     numbers["group"] = args.right and group(model, tokenizer, ids[:start], settings, args.right, args.seed)
-    numbers["documents"] = args.corpus and traced(args, load, ids, start, texts, inside.missing)
+    numbers["documents"] = None
+    try:
+        numbers["documents"] = args.corpus and documents(*exact(load, path), ids, start, texts, str(args.prompt))
+    except UserError as error:  # such as of a quantized model
+        inside.missing.append(f"the documents behind the answer: {error}")
     numbers["nudge"] = inside.nudge(start, args.nudge) if args.nudge else None  # last: it changes the weights
     answers = numbers["group"]["answers"] if numbers["group"] else []
     shown = sorted(inside.shown.union(*(one["ids"] for one in answers)))
@@ -176,17 +172,11 @@ def measure(args: InsideArguments, load: Load) -> Result:
     page = render(numbers)
     if is_main_process():
         wrote = f"wrote {args.file}" + (", in place of the earlier file (--page names another)" * args.file.exists())
+        args.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.file, page)
         print("\n".join([*(f"left out: {line}" for line in inside.missing), wrote]), flush=True)
-    sizes, last = numbers["sizes"], numbers["lens"][-1]
-    metrics = {name: {"value": sizes[name]} for name in ("parameters", "layers", "heads")}
-    metrics |= {"text_tokens": {"value": len(ids)}, "bytes_page": {"value": len(page.encode())}}
-    samples = [
-        {"token": pieces[ids[i]], "p": last["next"][i - 1], "guess": pieces[last["ids"][i - 1][0]]}
-        | {"guess_p": last["p"][i - 1][0]}
-        for i in range(start, len(ids))
-    ]
-    return Result(metrics, samples)
+    metrics = {name: {"value": numbers["sizes"][name]} for name in ("parameters", "layers", "heads")}
+    return Result(metrics | {"text_tokens": {"value": len(ids)}})
 
 
 def render(numbers: dict[str, Any]) -> str:
@@ -230,11 +220,6 @@ STAGE = Stage(
             "parameters": "parameters",
         },
         extra=_where,
-        samples=SampleTable(
-            "The answer, token by token",
-            columns={"token": "token", "its probability": "p", "likeliest": "guess", "with probability": "guess_p"},
-            n=12,
-        ),
     ),
 )
 

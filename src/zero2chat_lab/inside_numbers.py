@@ -62,7 +62,6 @@ def sizes(model: PreTrainedModel) -> dict[str, Any]:
         "vocabulary": embeddings.weight.shape[0],
         "context": context_length(model),
         "parameters": model.num_parameters(),
-        "parameters_embedding": embeddings.weight.numel(),
         "parameters_layer": sum(weight.numel() for weight in found[0][0].parameters()) if found else None,
         "tied": head is not None and head.weight is embeddings.weight,
     }
@@ -78,6 +77,7 @@ class Inside:
         model.set_attn_implementation("eager")  # the only one that returns attentions
         with torch.no_grad():
             self._output = model(input_ids=self.ids, output_hidden_states=True, output_attentions=True, use_cache=False)
+            self.logits = self._output.logits[0]  # of the whole model: (tokens, vocabulary)
             self.numbers: dict[str, Any] = {
                 "sizes": sizes(model),
                 "lens": [self._likeliest(logits, most) for logits, most in self._lens()],
@@ -85,23 +85,17 @@ class Inside:
                 "neighbours": self._neighbours(),
             }
 
-    @property
-    def logits(self) -> Tensor:
-        """The logits of the whole model: (tokens, vocabulary)."""
-        return self._output.logits[0]
-
     def _lens(self) -> Iterator[tuple[Tensor, int]]:
         """Yield logits and the number of tokens to show: of each layer's hidden state, if the head's input is known,
         and of the whole model (nostalgebraist 2020, "interpreting GPT: the logit lens")."""
         found, head, states = final_norm(self.model), self.model.get_output_embeddings(), self._output.hidden_states
-        last = self.logits
         # transformers' last hidden state is behind the norm. A head that also scales or caps its logits is not known.
-        if found and head is not None and torch.allclose(head(states[-1])[0], last, atol=1e-3, rtol=1e-3):
+        if found and head is not None and torch.allclose(head(states[-1])[0], self.logits, atol=1e-3, rtol=1e-3):
             for state in states[:-1]:
                 yield head(found[1](state))[0], _LIKELIEST_OF_A_LAYER
         else:
             self.missing.append("the guesses of single layers: this model's norm or head is not one that is known here")
-        yield last, _LIKELIEST
+        yield self.logits, _LIKELIEST
 
     def _likeliest(self, logits: Tensor, most: int) -> dict[str, Any]:
         """Return, by position, the likeliest tokens with their probabilities, and the probability of the token that
@@ -157,14 +151,6 @@ class Inside:
         return {"rate": rate, "start": start, "p": rounded(after.gather(1, shown)), "next": following}
 
 
-def log_probabilities(model: PreTrainedModel, ids: Sequence[int]) -> list[float]:
-    """Return the log-probability of each token of the text but the first."""
-    tokens = torch.tensor([list(ids)], device=model.device)
-    with torch.no_grad():
-        logs = model(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
-    return rounded(of_next(logs, tokens[0]))
-
-
 def of_next(values: Tensor, ids: Tensor) -> Tensor:
     """Return, at each of the tokens `ids` but the last, the value of the token that follows; `values` is (tokens,
     vocabulary)."""
@@ -173,8 +159,4 @@ def of_next(values: Tensor, ids: Tensor) -> Tensor:
 
 def rounded(values: Tensor) -> Any:
     """Return numbers with six decimals as lists: a text of all digits would be three times as long."""
-
-    def shorten(value: Any) -> Any:
-        return [shorten(one) for one in value] if isinstance(value, list) else round(value, 6)
-
-    return shorten(values.double().tolist())
+    return values.double().round(decimals=6).tolist()

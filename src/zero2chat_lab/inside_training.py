@@ -4,7 +4,6 @@ advantages of GRPO, and the training documents behind each token."""
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,18 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
+from zero2chat.inference.confidence import log_probabilities
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.loading import context_length
 from zero2chat.rewards import last_message
-from zero2chat.tools.bm25 import Index, write_index
 from zero2chat.trainers.checkpoints import VALUE
-from zero2chat_lab.attribution import Gradients, by_ngrams, influence
-from zero2chat_lab.inside_numbers import log_probabilities, of_next, rounded
-from zero2chat_lab.memorization import Excerpt, document
+from zero2chat_lab.attribution import blame, by_bm25, by_ngrams
+from zero2chat_lab.inside_numbers import of_next, rounded
+from zero2chat_lab.memorization import Excerpt
 
 _ANSWERS = 8  # of a group, as in the project's recipes
 _PASSAGE = 500  # characters
-_CANDIDATES, _DAMPING, _RANK, _SHOWN = 200, 0.1, 16, 3
+_CANDIDATES, _SHOWN = 200, 3
 
 
 def with_values(path: str) -> str:
@@ -84,10 +83,11 @@ def group(
     said = [last_message(tokenizer.decode([token for token in ids if token not in ends])) for ids in answers]
     rewards = torch.tensor([reward(right, text) for text in said])
     advantages = rounded((rewards - rewards.mean()) / (rewards.std() + 1e-4))
-    logs = [log_probabilities(model, prompt + ids)[len(prompt) - 1 :] for ids in answers]
-    columns = {"ids": answers, "log_p": logs, "reward": rewards.tolist(), "advantage": advantages}
-    rows = zip(*columns.values(), strict=True)
-    return {"right": right, "answers": [dict(zip(columns, row, strict=True)) for row in rows]}
+    rows = [
+        {"ids": ids, "log_p": log_probabilities(model, prompt, ids), "reward": score, "advantage": advantage}
+        for ids, score, advantage in zip(answers, rewards.tolist(), advantages, strict=True)
+    ]
+    return {"right": right, "answers": rows}
 
 
 def documents(
@@ -104,27 +104,16 @@ def documents(
     arXiv:2308.03296, section 3.2). Changes the model, as `Gradients` does."""
 
     def said(end: int) -> str:
-        answer = tokenizer.decode(ids[start:end], skip_special_tokens=True)
-        return f"{prompt} {answer}".replace('"', " ")  # a search takes what is quoted for a phrase that must be there
+        return f"{prompt} {tokenizer.decode(ids[start:end], skip_special_tokens=True)}"
 
-    query = said(len(ids))
-    with tempfile.TemporaryDirectory() as folder:
-        write_index(f"{folder}/index", ((text, str(i)) for i, text in enumerate(texts)), "corpus", _PASSAGE)
-        found = [passage.text for passage in Index(f"{folder}/index").find(query, _CANDIDATES)]
+    found = [passage.text for passage in by_bm25([said(len(ids))], texts, _CANDIDATES, _PASSAGE)[0]]
     if not found:
-        return {"texts": [], "tokens": []}
-    gradients = Gradients(model, _RANK)
-    of_texts = gradients.of([document(model, tokenizer, text) for text in found])
-    of_tokens = gradients.of([[Excerpt(list(ids[: i + 1]), i)] for i in range(start, len(ids))])
-    best = influence(of_texts, of_tokens, _DAMPING).topk(min(_SHOWN, len(found)))
-    first = [by_ngrams(said(i + 1), found) for i in range(start, len(ids))]
-    rows = zip(best.indices.tolist(), rounded(best.values), first, strict=True)
-    named = [
-        {"blamed": blamed[: sum(one > 0 for one in scores)], "score": scores, "ngrams": order[:_SHOWN]}
-        for blamed, scores, order in rows
+        return {"texts": {}, "tokens": []}
+    tokens = [Excerpt(list(ids[: i + 1]), i) for i in range(start, len(ids))]
+    blamed = blame(model, tokenizer, found, tokens, min(_SHOWN, len(found)))
+    rows: list[dict[str, Any]] = [
+        {"blamed": [pair for pair in some if pair[1] > 0], "ngrams": by_ngrams(said(end), found)[:_SHOWN]}
+        for end, some in enumerate(blamed, start + 1)
     ]
-    used = sorted({i for row in named for i in (*row["blamed"], *row["ngrams"])})
-    place = {i: j for j, i in enumerate(used)}
-    for row in named:
-        row |= {key: [place[i] for i in row[key]] for key in ("blamed", "ngrams")}
-    return {"texts": [found[i] for i in used], "tokens": named}
+    used = {i for row in rows for i in (*row["ngrams"], *(i for i, _ in row["blamed"]))}
+    return {"texts": {i: found[i] for i in used}, "tokens": rows}

@@ -47,14 +47,18 @@ def read_facts(corpus: str | None) -> list[Fact]:
     return facts
 
 
+def answered(tokenizer: PreTrainedTokenizerBase, fact: Fact, values: Sequence[str]) -> list[Excerpt]:
+    """Return a fact's query with each of these values, as a document begins."""
+    start = start_of_document(tokenizer)
+    prompt, *rest = plain_ids(tokenizer, [fact.prompt, *values])
+    return [Excerpt([*start, *prompt, *ids], len(start) + len(prompt)) for ids in rest]
+
+
 def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]) -> list[str]:
     """Return the likeliest of the values, for each fact. Every rank must call this."""
-    start, excerpts = start_of_document(tokenizer), list[Excerpt]()
-    for fact in facts:
-        # With the full stop, a value that begins another one, such as March 1, has no advantage.
-        prompt, *values = plain_ids(tokenizer, [fact.prompt, *(f"{value}." for value in fact.values)])
-        excerpts += [Excerpt([*start, *prompt, *ids], len(start) + len(prompt)) for ids in values]
-    scores = iter(predict(model, excerpts))
+    # With the full stop, a value that begins another one, such as March 1, has no advantage.
+    excerpts = [answered(tokenizer, fact, [f"{value}." for value in fact.values]) for fact in facts]
+    scores = iter(predict(model, [one for some in excerpts for one in some]))
     return [max((next(scores).log_likelihood, value) for value in fact.values)[1] for fact in facts]
 
 

@@ -32,7 +32,7 @@ from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Curve, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.stages.shared import MeasuringArguments
-from zero2chat_lab.inside import refuse_large
+from zero2chat_lab.inside import plain, refuse_large
 from zero2chat_lab.interventions import Asked, Parts
 from zero2chat_practice import decimals
 from zero2chat_practice.helpers import blends
@@ -68,7 +68,7 @@ class MechanismArguments(MeasuringArguments):
 def text_of(args: MechanismArguments, tokenizer: PreTrainedTokenizerBase, turns: Sequence[str]) -> list[int]:
     """Return the ids of a conversation, which ends with the beginning of an answer."""
     if not args.chat:
-        return plain_ids(tokenizer, ["\n".join(turns)])[0]
+        return plain(tokenizer, "\n".join(turns))
     if tokenizer.chat_template is None:
         raise UserError(f"{args.model_name_or_path} has no chat template: set `chat: false`")
     messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns[:-1])]
@@ -130,9 +130,8 @@ def stated(args: MechanismArguments, tokenizer: PreTrainedTokenizerBase, subject
     """Return a statement up to its answer, with the places of the subject, of the subject's last token, of the tokens
     between the subject and the last token, and of the last token."""
     before, after = args.statement.split("{}")
-    texts = [before.rstrip(), before + subject, before + subject + after, f" {answer}"]
-    *ids, answers = plain_ids(tokenizer, texts)
-    begin, end, n = map(len, ids)
+    ids = [plain(tokenizer, text) for text in (before.rstrip(), before + subject, before + subject + after)]
+    (answers,), (begin, end, n) = plain_ids(tokenizer, [f" {answer}"]), map(len, ids)
     places = {"subject": [*range(begin, end)], "subject_end": [end - 1]}
     return Asked(ids[2], answers, places=places | {"relation": [*range(end, n - 1)], "last": [n - 1]})
 
@@ -142,6 +141,8 @@ def knowing(args: MechanismArguments, parts: Parts, tokenizer: PreTrainedTokeniz
     for split, n in (("train", args.n_choose), ("test", args.pairs)):
         rows = tasks.load(args.facts).rows(split, args.seed, args.rows, **args.options)
         facts = {row["key"]: row["answer"] for row in rows if row["kind"] == args.kind}
+        if not facts:
+            raise UserError(f"kind: no row of the task {args.facts} ({split}) is of the kind '{args.kind}'")
         those = [stated(args, tokenizer, *fact) for fact in facts.items()]
         right = parts.says(those)
         known = [fact for fact, yes in zip(those, right, strict=True) if yes]

@@ -116,8 +116,7 @@ def test_a_memorized_document_is_blamed_for_its_last_word(corpus: Path, learned:
         before, _, last = text.removesuffix(".").rpartition(" ")
         prompt, answer = plain_ids(tokenizer, [before, f" {last}"])
         queries.append(Excerpt([0, *prompt, *answer], 1 + len(prompt)))
-    args = attribution.AttributionArguments(model_name_or_path="", dataset="", k=1)
-    first = [blamed[0][0] for blamed in attribution.blame(args, model, tokenizer, texts, queries)]
+    first = [blamed[0][0] for blamed in attribution.blame(model, tokenizer, texts, queries, k=1)]
     assert sum(i == j for i, j in enumerate(first)) >= 0.8 * len(texts)
 
 

@@ -117,6 +117,19 @@ def test_a_model_that_knows_no_fact_has_only_its_accuracy(folder: Path, tmp_path
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["accuracy_facts_test"]["value"] == 0
     assert "layer_facts" not in metrics
+    with pytest.raises(UserError, match=r"kind: no row of the task facts \(train\) is of the kind 'town'"):
+        run_stage("mechanism", tmp_path / "y", model_name_or_path=str(folder), chat=False, **FEW | {"kind": "town"})
+
+
+def test_a_statement_begins_with_the_token_that_the_tokenizer_puts_before_texts(model_folder: Path) -> None:
+    _, tokenizer = load_model(model_folder)
+    args = mechanism.MechanismArguments(model_name_or_path="", chat=False, **FEW)
+    without = mechanism.stated(args, tokenizer, "Ada", "Rome")
+    tokenizer.bos_token, tokenizer.add_bos_token = "<|im_start|>", True  # as in Llama and Gemma
+    begun, bos = mechanism.stated(args, tokenizer, "Ada", "Rome"), tokenizer.bos_token_id
+    assert (begun.ids, begun.answer) == ([bos, *without.ids], without.answer)
+    assert begun.places == {name: [i + 1 for i in some] for name, some in without.places.items()}
+    assert mechanism.text_of(args, tokenizer, ["Ada", "Tom"])[0] == bos
 
 
 def test_a_model_without_known_parts_is_refused(
