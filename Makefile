@@ -90,9 +90,9 @@ gpu: .venv-gpu/.installed
 quickstart: install data
 	HF_HUB_OFFLINE=1 $(BIN)/zero2chat run recipes/quickstart
 
-# Write docs/results.json from the last runs of school, assistant and claims
+# Write docs/results.json from the last runs of the assistant
 results: install
-	$(BIN)/python -m zero2chat.report.results runs/school runs/assistant runs/claims > docs/.results || (rm docs/.results; false)
+	$(BIN)/python -m zero2chat.report.results runs/assistant runs/assistant-more > docs/.results || (rm docs/.results; false)
 	mv docs/.results docs/results.json
 
 # Write docs/tasks.md from the tasks' signatures and docstrings

@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 RECIPES = sorted((ROOT / "recipes").rglob("README.md"))
 PARTS = sorted((ROOT / "src").glob("*/README.md"))
-PAGES = [ROOT / "README.md", *DOCS, *RECIPES, *PARTS, ROOT / "chat_templates" / "README.md"]
+COURSE = sorted((ROOT / "docs" / "course").glob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS, *COURSE, *RECIPES, *PARTS, ROOT / "chat_templates" / "README.md"]
 WRITTEN = [ROOT / "README.md", *DOCS]
 
 _FENCE = re.compile(r"^ *(```+)([^\n`]*)\n(.*?)^ *\1\s*$", re.MULTILINE | re.DOTALL)
