@@ -31,6 +31,7 @@ from zero2chat.models.loading import context_length, end_ids, load_model
 from zero2chat.models.tokenization import control_ids, plain_ids, token_pieces
 from zero2chat.report.page import CSS
 from zero2chat.report.parts import esc, paragraph
+from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
 from zero2chat.stages import Load, Result, Stage
@@ -176,7 +177,13 @@ def measure(args: InsideArguments, load: Load) -> Result:
         write_atomically(args.file, page)
         print("\n".join([*(f"left out: {line}" for line in inside.missing), wrote]), flush=True)
     metrics = {name: {"value": numbers["sizes"][name]} for name in ("parameters", "layers", "heads")}
-    return Result(metrics | {"text_tokens": {"value": len(ids)}})
+    last = numbers["lens"][-1]
+    samples = [
+        {"token": pieces[ids[i]], "p": last["next"][i - 1], "guess": pieces[last["ids"][i - 1][0]]}
+        | {"guess_p": last["p"][i - 1][0]}
+        for i in range(start, len(ids))
+    ]
+    return Result(metrics | {"text_tokens": {"value": len(ids)}}, samples)
 
 
 def render(numbers: dict[str, Any]) -> str:
@@ -220,6 +227,11 @@ STAGE = Stage(
             "parameters": "parameters",
         },
         extra=_where,
+        samples=SampleTable(
+            "The answer, token by token",
+            columns={"token": "token", "its probability": "p", "likeliest": "guess", "with probability": "guess_p"},
+            n=12,
+        ),
     ),
 )
 

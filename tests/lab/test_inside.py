@@ -108,7 +108,7 @@ def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
 ) -> None:
     other = write_model(tmp_path / "other", initializer_range=0.1)
     (tmp_path / "x.html").touch()
-    run_stage(
+    folder = run_stage(
         "inside", tmp_path / "x", model_name_or_path=str(model_folder), prompt="12?", answer="42", compare=[str(other)]
     )
     written = f"wrote {tmp_path}/x.html, in place of the earlier file (--page names another)\n"
@@ -124,6 +124,7 @@ def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
     assert (data["group"], data["documents"]) == (None, None)
     said = [data["pieces"][str(i)] for i in data["tokens"][data["start"] :]]
     assert said == ["4", "2", "<|im_end|>"]
+    assert [json.loads(line)["token"] for line in (folder / "samples.jsonl").read_text().splitlines()] == said
     shutil.copytree(model_folder, tmp_path / "words")
     words = tmp_path / "words" / "tokenizer.json"
     content = json.loads(words.read_text())
