@@ -85,7 +85,8 @@ class Gradients:
             def backward(gradient: Tensor) -> None:
                 self._rows[name] = torch.einsum("bti,bto->bio", projected, gradient.float() @ of_outputs).flatten(1)
 
-            outputs.register_hook(backward)
+            if outputs.requires_grad:
+                outputs.register_hook(backward)
 
         return forward
 

@@ -80,7 +80,7 @@ _SUM = {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_su
         ("lost_facts", _LOST, [], {"prompt": "Ada", "completion": "<b>"}, 1, ["97.5%", "without_blamed", "87.5%"]),
         ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
         ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
-        ("inside", _INSIDE, [], {}, 0, ["31", "x.html"]),
+        ("inside", _INSIDE, [], {"token": "<b>", "p": 0.25}, 0, ["31", "x.html", "&lt;b&gt;", "0.25"]),
         (
             "mechanism",
             _MECHANISM,
