@@ -103,8 +103,8 @@ def documents(
     passages that BM25 finds for the whole text, as gradients of a whole corpus take too long (Grosse et al. 2023,
     arXiv:2308.03296, section 3.2). Changes the model, as `Gradients` does."""
 
-    def said(end: int) -> str:
-        return f"{prompt} {tokenizer.decode(ids[start:end], skip_special_tokens=True)}"
+    def said(end: int) -> str:  # without a chat template, the model continues the prompt, perhaps within a word
+        return prompt + " " * bool(tokenizer.chat_template) + tokenizer.decode(ids[start:end], skip_special_tokens=True)
 
     found = [passage.text for passage in by_bm25([said(len(ids))], texts, _CANDIDATES, _PASSAGE)[0]]
     if not found:
