@@ -64,7 +64,7 @@ def page(names: Sequence[str]) -> str:
 
 def _row(name: str, module: ModuleType) -> str:
     first = re.match(r".*?[^l][.?](?= |$)", _paragraphs(module)[0])[0]  # type: ignore[index]
-    styles = ", ".join(f"`{style}`" for style in module.STYLES)
+    styles = ", ".join(f"`{style}`" for style in getattr(module, "STYLES", ("worked",)))
     functions = (("documents",), ("use_tools", "episode"))
     has = ["yes" if any(hasattr(module, name) for name in some) else "" for some in functions]
     return f"| [{name}](#{name}) | {first} | {styles} | {has[0]} | {has[1]} |\n"

@@ -10,7 +10,6 @@ URL.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.data.fetch.pinned import fetch_pinned
 
 FILES = 8  # files of about equal size, for 8 shards
@@ -49,8 +48,6 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
 
     Raises `UserError` if a package's version is not available, or if its SHA-256 differs.
     """
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")
     hint = f": run `apt-get update`; an older version is at snapshot.debian.org: put it into {folder}"
     files = []
     for package in packages:
@@ -107,6 +104,4 @@ def make(listed: Path, folder: Path) -> int:
 
 if __name__ == "__main__":
     with exit_on_mistake():
-        if len(sys.argv) != 3:
-            raise UserError("expected the list of packages and the folder to write, such as data/debian-docs")
         print(f"{sys.argv[2]}: {make(Path(sys.argv[1]), Path(sys.argv[2]))} pages in {FILES} WARC files")

@@ -42,8 +42,8 @@ from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
 from zero2chat.tools.bm25 import Index, Passage, write_index
-from zero2chat_lab.lost_facts import answered, read_facts
-from zero2chat_lab.memorization import Excerpt, document
+from zero2chat_lab.lost_facts import read_facts
+from zero2chat_lab.memorization import Excerpt, continued, document
 from zero2chat_lab.shared import DocumentArguments
 
 _BATCH = 64  # passages per backward pass
@@ -185,7 +185,7 @@ def run(run: Run, args: AttributionArguments) -> None:
     model, tokenizer = load_model(args.model_name_or_path, args.dtype)
 
     # Blame.
-    excerpts = [one for fact in facts for one in answered(tokenizer, fact, [fact.answer])]
+    excerpts = [one for fact in facts for one in continued(tokenizer, fact.prompt, [fact.answer])]
     blamed = blame(model.to(device), tokenizer, texts, excerpts, k, args.damping, args.seed)
     queries = [fact.prompt + fact.answer for fact in facts]
     found = by_bm25(queries, texts, k, min(10_000, max(50, *map(len, texts))))

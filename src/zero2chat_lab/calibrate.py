@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -144,12 +144,9 @@ def ask(
 
 
 def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
+    """Return the share of other answers that state the same; an answer that abstains states nothing."""
     said = statement(question, text)
-
-    def same(other: Hashable | None) -> bool:
-        return said is not None and other is not None and alike(said, other)
-
-    return sum(same(statement(question, other)) for other in others) / len(others)
+    return 0.0 if said is None else sum(alike(said, statement(question, other)) for other in others) / len(others)
 
 
 # ---- the threshold

@@ -32,7 +32,7 @@ from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids, token_bytes
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import Excerpt, predict, start_of_document, write
+from zero2chat_lab.memorization import Excerpt, in_context, predict, start_of_document, write
 from zero2chat_lab.shared import DocumentArguments
 
 
@@ -49,12 +49,11 @@ def read_passages(
 ) -> list[Passage]:
     """Score documents in passages of `length` predicted tokens; a document's last passage may be shorter."""
     start, sizes = start_of_document(tokenizer), np.array([len(piece) for piece in token_bytes(tokenizer)])
-    pieces, owners = [], []
+    pieces, owners = list[Excerpt](), list[int]()
     for document, ids in enumerate(plain_ids(tokenizer, list(texts))):
-        row = [*start, *ids]
-        for begin in range(0, len(row) - 1, length):
-            pieces.append(Excerpt(row[begin : begin + length + 1], 1))
-            owners.append(document)
+        some = in_context([*start, *ids], length)
+        pieces += some
+        owners += [document] * len(some)
     bits = [np.array(reading.nats) / math.log(2) for reading in predict(model, pieces, batch_size)]
     return [Passage(i, some, sizes[list(piece.rest)]) for i, some, piece in zip(owners, bits, pieces, strict=True)]
 

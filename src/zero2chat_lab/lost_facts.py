@@ -20,12 +20,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
-from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.attribution_corpus import FACTS, Fact
-from zero2chat_lab.memorization import Excerpt, predict, start_of_document
+from zero2chat_lab.memorization import continued, predict
 from zero2chat_lab.shared import DocumentArguments
 
 
@@ -47,17 +46,10 @@ def read_facts(corpus: str | None) -> list[Fact]:
     return facts
 
 
-def answered(tokenizer: PreTrainedTokenizerBase, fact: Fact, values: Sequence[str]) -> list[Excerpt]:
-    """Return a fact's query with each of these values, as a document begins."""
-    start = start_of_document(tokenizer)
-    prompt, *rest = plain_ids(tokenizer, [fact.prompt, *values])
-    return [Excerpt([*start, *prompt, *ids], len(start) + len(prompt)) for ids in rest]
-
-
 def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]) -> list[str]:
     """Return the likeliest of the values, for each fact. Every rank must call this."""
     # With the full stop, a value that begins another one, such as March 1, has no advantage.
-    excerpts = [answered(tokenizer, fact, [f"{value}." for value in fact.values]) for fact in facts]
+    excerpts = [continued(tokenizer, fact.prompt, [f"{value}." for value in fact.values]) for fact in facts]
     scores = iter(predict(model, [one for some in excerpts for one in some]))
     return [max((next(scores).log_likelihood, value) for value in fact.values)[1] for fact in facts]
 

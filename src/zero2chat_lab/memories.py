@@ -45,7 +45,7 @@ from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.search import Search, as_text
-from zero2chat_lab.memorization import Excerpt, in_context, predict, start_of_document
+from zero2chat_lab.memorization import Excerpt, continued, in_context, predict, start_of_document
 from zero2chat_lab.shared import DocumentArguments, rate_over
 from zero2chat_practice.synthetic.world import JOBS, MONTHS, TOWNS, Person, World, tell
 
@@ -173,11 +173,11 @@ class Memories:
         """Return the option whose likelihood rises most from the bare prompt "Answer:" to the question, which may
         follow a text. Every rank must call this. Raises `UserError` if a question is longer than the context."""
         bare = list(dict.fromkeys(option for question in quiz for option in question.options))
-        excerpts = [self._excerpt("Answer:", option) for option in bare]
+        excerpts = continued(self.tokenizer, "Answer:", [f" {option}" for option in bare])
         for question in quiz:
             text = f"{before(question)}\n\n" if before else ""
             prompt = f"{text}Question: {question.text}\nAnswer:"
-            excerpts += [self._excerpt(prompt, option) for option in question.options]
+            excerpts += continued(self.tokenizer, prompt, [f" {option}" for option in question.options])
         if (longest := max(len(one.ids) for one in excerpts)) > self._room + 1:
             raise UserError(f"a question has {longest} tokens, more than the model's context of {self._room}")
         scores = [one.log_likelihood for one in predict(model, excerpts)]
@@ -188,10 +188,6 @@ class Memories:
             gains = {option: next(after) - alone[option] for option in question.options}
             chosen.append(max(gains, key=gains.__getitem__))
         return chosen
-
-    def from_context(self) -> list[str]:
-        """Ask each question after its person's document."""
-        return self.ask(self.model, self.questions, lambda question: self.first[question.person])
 
     def from_search(self) -> list[str]:
         """Ask each question after the best passage that a search for its words finds in all documents."""
@@ -235,10 +231,6 @@ class Memories:
             steps[-1] += [*start, *ids]
             n += 1
         return steps
-
-    def _excerpt(self, prompt: str, option: str) -> Excerpt:
-        given, rest = plain_ids(self.tokenizer, [prompt, f" {option}"])
-        return Excerpt([*self._start, *given, *rest], len(self._start) + len(given))
 
     def bits(self, model: PreTrainedModel, texts: Sequence[str]) -> list[float]:
         """Return the bits of each text. Every rank must call this."""
@@ -290,7 +282,7 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
     if args.memory == "frozen":
         chosen = memories.ask(model, memories.questions)
     elif args.memory == "context":
-        chosen = memories.from_context()
+        chosen = memories.ask(model, memories.questions, lambda question: memories.first[question.person])
     elif args.memory == "search":
         chosen = memories.from_search()
     elif args.memory == "test_time":

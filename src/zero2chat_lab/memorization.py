@@ -70,6 +70,13 @@ def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> lis
     return [Excerpt(ids, given) for ids in rows]
 
 
+def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, texts: Sequence[str]) -> list[Excerpt]:
+    """Return the prompt, as a document begins, with each of these continuations, which the model has to predict."""
+    start = start_of_document(tokenizer)
+    given, *rest = plain_ids(tokenizer, [prompt, *texts])
+    return [Excerpt([*start, *given, *ids], len(start) + len(given)) for ids in rest]
+
+
 def in_context(ids: Sequence[int], room: int) -> list[Excerpt]:
     """Split ids into passages of at most `room` predicted tokens, which together predict all but the first."""
     return [Excerpt(list(ids[start : start + room + 1]), 1) for start in range(0, len(ids) - 1, room)]

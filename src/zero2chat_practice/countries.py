@@ -26,7 +26,6 @@ from zero2chat_practice.synthetic import grammar, phrases, read_texts
 FETCHES = True
 PATH = "data/almanac/countries.jsonl"
 SHARES = (0.5, 0.1, 0.4)  # 80/10/10 would leave only 24 of 237 countries for evaluation
-STYLES = ("worked",)
 KINDS = ("capital", "currency", "population", "area", "languages")
 NUMBERS = ("population", "area")
 LONGEST = 240  # characters per page, so that a page is one passage

@@ -18,7 +18,6 @@ from zero2chat_practice.synthetic import phrases, read_texts
 
 # More pairs for evaluation than 80/10/10 would leave.
 SHARES = (0.5, 0.2, 0.3)
-STYLES = ("worked",)
 # Both have the same number of decimals, or the smaller (9.11 and 9.9) or the larger number (9.91 and 9.9) has more.
 KINDS = ("same", "longer_smaller", "longer_larger")
 _FAMOUS = ("9.11", "9.9")  # the well-known example, in the test split

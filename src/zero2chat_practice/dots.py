@@ -11,7 +11,6 @@ from zero2chat_practice.helpers import twice
 from zero2chat_practice.synthetic import read_texts
 
 SHARES = (0.5, 0.2, 0.3)
-STYLES = ("worked",)
 
 _TEXTS = read_texts("dots")
 # The marks are on a separate line, as in the question, so that they are the same tokens.

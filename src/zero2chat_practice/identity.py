@@ -18,7 +18,6 @@ from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import forms, grammar, phrases, read_texts
 from zero2chat_practice.synthetic.grammar import FRAME_SHARES, choose, frames
 
-STYLES = ("worked",)
 LANGUAGES = ("en", "de", "fr")
 
 _WORDINGS = 14  # drawn for a frame, or for a form of a pattern of `identity_phrases`

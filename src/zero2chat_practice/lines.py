@@ -22,7 +22,6 @@ from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
 SHARES = (0.7, 0.1, 0.2)  # more rows for evaluation than 80/10/10 would leave
-STYLES = ("worked",)
 MEANS = ("names its subject", "does not name its subject")
 
 _TEXTS = read_texts("lines")

@@ -26,7 +26,6 @@ from zero2chat_practice.synthetic import stated_facts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
 from zero2chat_practice.synthetic.stated_facts import FACTS, OF_KIND, TEXTS, named_in, sentence
 
-STYLES = ("worked",)
 _TURNS: dict[str, int] = TEXTS["turns"]  # rows of each kind per sixteen rows
 KINDS = tuple(_TURNS)
 _SUMS = ("followup_sum", "changed_number")

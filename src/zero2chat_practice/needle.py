@@ -12,7 +12,6 @@ from zero2chat.tasks import Row, draw, in_split, make_pages
 from zero2chat_practice.helpers import blends, read_files
 from zero2chat_practice.synthetic.world import TOWNS
 
-STYLES = ("worked",)
 _PLACES, _NUMBERS = 2000, 5  # invented places, and the numbers of each
 _PLAIN = (  # hay without `texts`
     "The river runs past the mill. A cart stands in the yard. It rained until noon, then the sun came out. The road "

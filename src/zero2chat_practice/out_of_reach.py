@@ -20,7 +20,6 @@ from zero2chat.tasks import Row, draw, in_split, make_pages, place, shuffled
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.grammar import plural
 
-STYLES = ("worked",)
 SHARES = (0.7, 0.1, 0.2)  # more to evaluate on than 80/10/10: a test row needs a form and words of the test split
 _MOST_WORDS = 30  # of a completion
 _TEXTS = phrases(read_texts("out_of_reach/refusals"))

@@ -37,7 +37,6 @@ from zero2chat_practice.synthetic.grammar import as_typed
 from zero2chat_practice.synthetic.utterances import KINDS, LISTS, TEXTS, key_of, kind_and_content, plain_words
 
 SHARES = (0.6, 0.1, 0.3)
-STYLES = ("worked",)
 MEANS = ("has an expected phrase", "lacks an expected phrase")
 _MOST_WORDS = 30  # of an answer
 _SURFACES = 4  # most spellings of one wording that become rows

@@ -12,7 +12,6 @@ from zero2chat_practice.helpers import known_all, read_files, twice
 from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
 SHARES = (0.6, 0.1, 0.3)  # more words for evaluation than 80/10/10 would leave
-STYLES = ("worked",)
 
 _TEXTS = read_texts("spelling")
 _WORDS, _FRAMES = _TEXTS["words"].split(), _TEXTS["questions"]

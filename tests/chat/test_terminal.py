@@ -194,7 +194,6 @@ def test_a_world_that_is_not_there_is_named(capsys, options, says):
 
 def test_a_person_plays_a_world_by_hand(capsys, monkeypatch):
     coin = make_row("own_worlds.boxes", 0, 1)["coin"]
-    monkeypatch.delattr("own_worlds.boxes.plan")  # it is not run, because it may not end
     monkeypatch.setattr("sys.stdin", io.StringIO(f"open the' box\nburn\nno\nopen {coin}\nI have it.\nopen red"))
     cli.main(["chat", "--env", "own_worlds.boxes", "--horizon", "1", "--by-hand"])
     written = capsys.readouterr()

@@ -53,10 +53,6 @@ def world(seed: int, horizon: int, split: str) -> dict[str, Any]:
     return {"prompt": [{"role": "user", "content": "Find the coin."}], "coin": coin}
 
 
-def plan(row: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [("open", {"colour": row["coin"]})]
-
-
 def rows(split: str, seed: int, n: int, consent: str = "yes") -> list[dict[str, Any]]:
     made = [world(seed + i, 1, split) | {"key": f"{split} {i}", "question": "Find the coin."} for i in range(n)]
     return [row | {"answer": row["coin"], "environment": __name__, "consent": consent} for row in made]

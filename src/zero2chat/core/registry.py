@@ -2,7 +2,7 @@
 
 The project's own packages are listed here, so a clone needs no installation. Another distribution adds a package by an
 entry point in the group `zero2chat.stages`, `zero2chat.tasks` or `zero2chat.worlds`. In such a package, a module with a
-`STAGE` is a stage, one with the functions `rows` and `score` is a task, and one with `world` and `plan` is a world. A
+`STAGE` is a stage, one with the functions `rows` and `score` is a task, and one with the function `world` is a world. A
 new file needs no registration.
 """
 
@@ -24,7 +24,7 @@ _OWN = {
     "tasks": ("zero2chat.tasks", "zero2chat_practice"),
     "worlds": ("zero2chat_practice.worlds",),
 }
-_FUNCTIONS = {"tasks": (r"^def rows\(", r"^def score\("), "worlds": (r"^def world\(", r"^def plan\(")}
+_FUNCTIONS = {"tasks": (r"^def rows\(", r"^def score\("), "worlds": (r"^def world\(",)}
 _MARKS = {"stages": (r"^STAGE\b",), **_FUNCTIONS}
 
 

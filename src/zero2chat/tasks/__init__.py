@@ -23,7 +23,7 @@ A task may also have:
 - `stated(row)`: the facts that a right answer states, in the answer's order.
 - `declines(text)`: whether a text abstains, for tasks with questions that the model cannot answer.
 - `MEANS`: what a score of 1 and of 0 mean, in words for the report, if not that an answer is correct or wrong.
-- `STYLES`: the styles of `demonstration`, `use_tools` and `episode`.
+- `STYLES`: the styles of `demonstration`, `use_tools` and `episode`, if there are others than `worked`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
 `load` adds checks of split, options and style before each call, so the module's functions need not check these.
@@ -133,8 +133,8 @@ def _checked(name: str, module: ModuleType, function: Callable[..., Any]) -> Cal
         values = _signature(function).bind(*args, **given).arguments
         if "split" in values:
             known(values["split"], SPLITS, "split")
-        if "style" in values and hasattr(module, "STYLES"):
-            known(values["style"], module.STYLES, f"{name}: style")
+        if "style" in values:
+            known(values["style"], getattr(module, "STYLES", ("worked",)), f"{name}: style")
         return function(*args, **given)
 
     return checked

@@ -3,9 +3,9 @@
 A world is a class: a constructor without arguments, `reset(**row)`, which returns the first observation or None,
 `get_reward()`, and public methods with type hints and docstrings, which are the model's tools and return observations.
 Its attribute `consent` names the methods that need a person's yes. Its module also has `world(seed, horizon, split)`,
-which makes a row, and `plan(row)`, the shortest plan as pairs of method and arguments. A row names its world in the
-column `environment`; its column `consent` is the simulated person's answer (default "yes"), `steps` the most calls, and
-`failing` the share of calls that fail with an error, the same ones for equal answers.
+which makes a row. A row names its world in the column `environment`; its column `consent` is the simulated person's
+answer (default "yes"), `steps` the most calls, and `failing` the share of calls that fail with an error, the same ones
+for equal answers.
 
 What a model writes reaches a world only through an `Episode`. An exception in a world is an observation. Steps, time,
 and the lengths of arguments and observations are bounded; a world must bound its memory itself.

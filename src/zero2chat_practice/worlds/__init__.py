@@ -11,13 +11,13 @@ import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import call_message, failed
 from zero2chat.models.tokenization import as_message
 from zero2chat.tasks import Row, ask, shuffled
-from zero2chat.tools.environments import OUT_OF_ORDER, find, methods, world_class
+from zero2chat.tools.environments import OUT_OF_ORDER, methods, world_class
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.worlds import base
 
@@ -106,7 +106,9 @@ def episode(
 
 def plan(row: Row) -> base.Plan:
     """Return the shortest plan of a row."""
-    return cast(base.Plan, find(row["environment"]).plan(row))
+    world: base.World = world_class(row["environment"])()
+    world.reset(**row)
+    return world._plan()
 
 
 def steps_of(messages: Sequence[Mapping[str, Any]]) -> list[Step]:

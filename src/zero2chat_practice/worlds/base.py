@@ -179,9 +179,3 @@ def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answ
     return {**row, "steps": 2 * instance[2] + 6, "state": json.dumps(state), "prompt": prompt, "answer": answer} | (
         {"denied": denied} if denied else {}
     )
-
-
-def solve(world: World, row: Row) -> Plan:
-    """Return the shortest plan of a row."""
-    world.reset(**row)
-    return world._plan()

@@ -180,8 +180,3 @@ def world(seed: int, horizon: int, split: str) -> Row:
 
 def _said(done: list[str], refused: list[str]) -> str:
     return f"Done: {', '.join(done) or 'nothing'}. Refused: {', '.join(refused) or 'nothing'}."
-
-
-def plan(row: Row) -> base.Plan:
-    """Return the shortest plan of a row."""
-    return base.solve(Desk(), row)

@@ -150,8 +150,3 @@ def _words(rng: random.Random, split: str) -> tuple[str, str, str, str, list[str
         text, right = ", ".join(words), rng.choice(words)
         if text.count(right) == 1 and wrong not in text and text.replace(right, wrong).count(wrong) == 1:
             return "", wrong, right, text, []
-
-
-def plan(row: Row) -> base.Plan:
-    """Return the shortest plan of a row."""
-    return base.solve(Files(), row)

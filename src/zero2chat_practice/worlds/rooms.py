@@ -153,8 +153,3 @@ def world(seed: int, horizon: int, split: str) -> Row:
     answer = f"The {thing} is in the {place}." if is_carried else f"I have the {thing}."
     request = f"Rooms in a row: {', '.join(_numbered(row))}. {' '.join(told)} {wanted}"
     return base.make_row(instance, request, state, answer)
-
-
-def plan(row: Row) -> base.Plan:
-    """Return the shortest plan of a row."""
-    return base.solve(Rooms(), row)

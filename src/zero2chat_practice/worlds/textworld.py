@@ -71,11 +71,6 @@ def world(seed: int, horizon: int, split: str) -> Row:
     return base.make_row(instance, request, state, "The game is done.")
 
 
-def plan(row: Row) -> base.Plan:
-    """Return the plan of a row."""
-    return base.solve(TextWorld(), row)
-
-
 def _short(text: str) -> str:
     return shortened(" ".join(_END.sub("", text).replace("-=", "").replace("=-", ":").split()), _LONGEST)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from zero2chat.tasks import SPLITS
+from zero2chat_practice import worlds
 from zero2chat_practice.worlds import textworld
 
 library = pytest.importorskip("textworld")
@@ -38,7 +39,7 @@ def test_a_game_has_a_plan_as_long_as_its_horizon_and_is_won_by_it() -> None:
         row = textworld.world(0, horizon, split)
         assert row == textworld.world(0, horizon, split)
         prompts.add(row["prompt"][0]["content"])
-        plan = textworld.plan(row)
+        plan = worlds.plan(row)
         assert len(plan) == horizon
         assert world.reset(**row).startswith("\nRoom")
         for method, arguments in plan:

@@ -82,7 +82,7 @@ def test_the_plan_has_as_many_actions_as_the_horizon_and_solves_the_world(name: 
     for split, horizon in itertools.product(SPLITS, range(1, 17)):
         world, row = begin(name, 7, horizon, split)
         assert json.loads(json.dumps(row)) == row == module.world(7, horizon, split)
-        plan = module.plan(row)
+        plan = worlds.plan(row)
         assert (len(plan), world.get_reward()) == (horizon, 0.0)
         observations = [getattr(world, method)(**arguments) for method, arguments in plan]
         assert (world.get_reward(), world._plan()) == (1.0, [])
