@@ -44,12 +44,8 @@ def python(engine: str, timeout: float) -> dict[str, Any]:
 
     if sys.stdin is None or sys.stdin.isatty():
         raise UserError("python: no program on stdin: use zero2chat python < code.py")
-    try:
-        code = sys.stdin.read(LONGEST + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"python: cannot read stdin: {error}") from error
     with as_mistakes_of(SandboxError):
-        result = run(code, engine, Limits(seconds=timeout))
+        result = run(sys.stdin.read(LONGEST + 1), engine, Limits(seconds=timeout))
     return {"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text}
 
 

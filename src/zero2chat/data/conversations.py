@@ -89,19 +89,18 @@ def join_conversations(conversations: Dataset, most: int, longest: int, seed: in
     order = list(range(len(conversations)))
     rng.shuffle(order)
     messages, tools, where = (conversations[column] for column in ("messages", "tools", "where"))
-    by_tools: dict[str, list[dict[str, Any]]] = {}
-    room: dict[str, int] = {}  # exchanges that the last joined conversation with these tools can still take
+    by_tools: dict[str, list[dict[str, Any]]] = {}  # `room`: how many more conversations a joined one takes
     for i in order:
         turns = json.loads(messages[i])
         joined = by_tools.setdefault(tools[i], [])
         begins = turns[0]["role"] == "system" or sum(turn["role"] == "user" for turn in turns) > 1
         size = sum(len(str(turn)) for turn in turns)
-        if begins or not room.get(tools[i]) or joined[-1]["size"] + size > longest:
-            joined.append({"messages": [], "tools": tools[i], "where": where[i], "size": 0})
-            room[tools[i]] = rng.randint(1, most)
+        if begins or not joined or not joined[-1]["room"] or joined[-1]["size"] + size > longest:
+            room = rng.randint(1, most)
+            joined.append({"messages": [], "tools": tools[i], "where": where[i], "size": 0, "room": room})
         joined[-1]["messages"] += turns
         joined[-1]["size"] += size
-        room[tools[i]] -= 1
+        joined[-1]["room"] -= 1
     every = [row for rows in by_tools.values() for row in rows]
     columns = {"messages": [json.dumps(row["messages"]) for row in every]}
     return Dataset.from_dict(columns | {key: [row[key] for row in every] for key in ("tools", "where")})

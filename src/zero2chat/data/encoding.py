@@ -33,8 +33,9 @@ def which_fit(
     what: str,
     name: Callable[[int], str],
     setting: str = "max_length",
-) -> list[int]:
-    """Return the indices of rows with at most `max_length` tokens, from the `lengths` of all rows.
+) -> tuple[list[int], list[int]]:
+    """Return the indices of rows with at most `max_length` tokens, from the `lengths` of all rows, and the lengths of
+    the other rows.
 
     Longer rows are dropped and counted; with `overlong="error"`, or if no row fits, they raise `UserError`. For the
     message, `what` is such as "conversations are longer than", `name` names a row, and `setting` is the limit's key.
@@ -51,7 +52,7 @@ def which_fit(
             raise UserError(f"{said}: raise {setting}{drop}")
         if is_main_process():
             print(f"{said}: dropped", flush=True)
-    return indices
+    return indices, [length for length in lengths if length > max_length]
 
 
 def _encode(encoder: TurnEncoder, tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any, where: str) -> Turns:
@@ -100,8 +101,9 @@ def encode_conversations(
 def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
     """Return the encoded conversations with at most `max_length` tokens, and the lengths of the dropped ones."""
     lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
-    indices = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
-    return encoded.select(indices), [length for length in lengths if length > max_length]
+    what = "conversations are longer than"
+    indices, dropped = which_fit(lengths, max_length, overlong, label, what, lambda i: str(where[i]))
+    return encoded.select(indices), dropped
 
 
 # ---- preferences
@@ -135,8 +137,7 @@ def tokenize_answers(
         answers = {f"{side}_ids": ids[start:] for side, (ids, _) in zip(sides, encoded, strict=True)}
         tokenized.append({"prompt_ids": prompt} | answers | ({"label": row["label"]} if "label" in row else {}))
         lengths.append(max(len(ids) for ids, _ in encoded))
-    indices = which_fit(lengths, max_length, overlong, label, _TOO_LONG, names.__getitem__)
-    dropped = [length for length in lengths if length > max_length]
+    indices, dropped = which_fit(lengths, max_length, overlong, label, _TOO_LONG, names.__getitem__)
     return Dataset.from_list([tokenized[i] for i in indices]), [rows[i] for i in indices], dropped
 
 
@@ -157,8 +158,8 @@ def tokenize_reward_pairs(
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]
-    indices = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)
+    indices, dropped = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)
     rows = Dataset.from_dict(
         {"chosen_ids": [both[i][0] for i in indices], "rejected_ids": [both[i][1] for i in indices]}
     )
-    return rows, [pairs[i] for i in indices], [length for length in lengths if length > max_length]
+    return rows, [pairs[i] for i in indices], dropped

@@ -110,9 +110,7 @@ def draw_ranking(tastes: Sequence[float], noise: float, rng: random.Random) -> l
 
 def pairs_of_ranking(order: Sequence[int], which: str = "all") -> list[tuple[int, int]]:
     """Return (better, worse) for `all` pairs of the ranking, or only for `adjacent` ranks."""
-    if which == "adjacent":
-        return list(itertools.pairwise(order))
-    return [(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]]
+    return list(itertools.pairwise(order) if which == "adjacent" else itertools.combinations(order, 2))
 
 
 def ranked_pairs(

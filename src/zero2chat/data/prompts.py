@@ -154,11 +154,8 @@ def fitting_problems(
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     dropped: list[int] = []
     if longest is not None:
-        lengths = list(map(len, ids))
-        indices = which_fit(
-            lengths, longest, "drop", "datasets", "prompts are over", "row {}".format, "max_prompt_length"
-        )
-        dropped = [length for length in lengths if length > longest]
+        lengths, what = list(map(len, ids)), "prompts are over"
+        indices, dropped = which_fit(lengths, longest, "drop", "datasets", what, "row {}".format, "max_prompt_length")
         problems, ids = problems.select(indices) if dropped else problems, [ids[i] for i in indices]
     over = [(len(one), row) for row, one in enumerate(ids) if len(one) > room]
     if over:

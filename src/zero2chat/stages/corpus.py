@@ -80,7 +80,6 @@ def run(run: Run, args: CorpusArguments) -> None:
         planted = [canary.text for canary in canaries for _ in range(canary.copies)]
         labels.append(CANARIES)
     metrics = decontamination.finish(run)
-    held_out: Dataset | None = None
     for split in SPLITS:
         rows = documents.select([i for i, s in enumerate(splits) if s == split])
         if split == "train" and planted:  # only there: held-out text must not contain canaries
@@ -98,12 +97,10 @@ def run(run: Run, args: CorpusArguments) -> None:
                 metrics[f"documents_{label}"] = {"value": len(chosen)}
                 metrics[f"bytes_{label}"] = {"value": sum(chosen)}
         else:
-            held_out = rows
             for label in sorted(set(documents.unique("source")) - set(rows.unique("source"))):
                 print(f"{label}: no documents in {split}: this source has no {split} metrics", flush=True)
-    assert held_out is not None
-    for label in dict.fromkeys(held_out["source"]):
-        text = next(row["text"] for row in held_out if row["source"] == label)
+    for label in dict.fromkeys(rows["source"]):  # of the last split, the test documents
+        text = next(row["text"] for row in rows if row["source"] == label)
         run.sample(0, str(label), text[:400])
     run.finish(metrics)
 

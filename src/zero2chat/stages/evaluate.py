@@ -165,16 +165,12 @@ def run(run: Run, args: EvaluateArguments) -> None:
         add_scores(path, run.folder, metrics)
 
 
-def _check(args: EvaluateArguments) -> None:
-    find_tasks(read_harness(args.harness))
-
-
 STAGE = Stage(
     name="evaluate",
     story="Scores of a model on tasks and standard benchmarks, with counts and 95% intervals.",
     kind="answers",
     arguments=(EvaluateArguments,),
-    check=_check,
+    check=lambda args: find_tasks(read_harness(args.harness)),
     run=run,
     section=Section(
         title="The exam",

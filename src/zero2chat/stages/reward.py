@@ -29,7 +29,6 @@ from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.preferences import Preferences
 from zero2chat.trainers.reward_trainer import (
     RewardModelTrainer,
     check_reward,
@@ -61,20 +60,12 @@ class RewardArguments(PairArguments, MuonArguments):
             read_comparisons(self.comparisons)
 
 
-def prepare(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Preferences:
-    """Return the tokenized pairs: those that the run has written, or else those of `datasets`.
-
-    Raises `UserError` if the model has not sampled the pairs of `comparisons` yet.
-    """
-    return prepare_pairs(args, training, model_args)
-
-
 def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
 
     start_from_adapter(run, model_args, merged_to_score)
     make_pairs(args, training, model_args)
-    rows = prepare(args, training, model_args)
+    rows = prepare_pairs(args, training, model_args)
     if is_main_process():
         n, test = len(rows.known), len(rows.held_out)
         print(f"{n:,} training pairs, {test:,} held out, {rows.equal:,} dropped as equal", flush=True)
@@ -132,7 +123,7 @@ STAGE = Stage(
     arguments=(RewardArguments, RewardConfig, ModelConfig),
     check=check_reward,
     run=run,
-    prepare=prepare,
+    prepare=prepare_pairs,
     cost=_cost,
     section=Section(
         title="Learning preferences",

@@ -112,28 +112,22 @@ def run(run: Run, args: TokenizerArguments) -> None:
         )
     texts = test[args.column][:]
     size = sum(len(text.encode()) for text in texts)
-
-    def bytes_per_token(tokens: int) -> dict[str, Any]:
-        return {"value": round(size / tokens, 4), "n": size}
-
-    metrics = {
-        "vocab_size": {"value": len(tokenizer)},
-        "bytes_per_token": bytes_per_token(sum(map(len, plain_ids(tokenizer, texts)))),
-    }
+    counts = {"": (sum(map(len, plain_ids(tokenizer, texts))), len(tokenizer))}  # (tokens, size of the vocabulary)
     if args.gpt2_vocab:
         try:
             gpt2 = GPT2TokenizerFast(vocab=args.gpt2_vocab, merges=args.gpt2_merges)
         except Exception as error:  # tokenizers has no narrower class
             raise UserError(f"gpt2_vocab {args.gpt2_vocab}, gpt2_merges {args.gpt2_merges}: {error}") from error
-        metrics["vocab_size_gpt2"] = {"value": len(gpt2)}
-        metrics["bytes_per_token_gpt2"] = bytes_per_token(sum(map(len, plain_ids(gpt2, texts))))
+        counts["_gpt2"] = sum(map(len, plain_ids(gpt2, texts))), len(gpt2)
     if args.gpt4_ranks:
         try:
-            tokens, vocab = gpt4_token_count(args.gpt4_ranks, texts)
+            counts["_gpt4"] = gpt4_token_count(args.gpt4_ranks, texts)
         except (OSError, ValueError) as error:
             raise UserError(f"gpt4_ranks {args.gpt4_ranks}: {error}") from error
-        metrics["vocab_size_gpt4"] = {"value": vocab}
-        metrics["bytes_per_token_gpt4"] = bytes_per_token(tokens)
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, (tokens, vocabulary) in counts.items():
+        metrics[f"vocab_size{name}"] = {"value": vocabulary}
+        metrics[f"bytes_per_token{name}"] = {"value": round(size / tokens, 4), "n": size}
 
     tokenizer.save_pretrained(run.folder)
     for label in dict.fromkeys(test["source"]) if "source" in test.column_names else ["test"]:

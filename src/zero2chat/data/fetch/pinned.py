@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.fingerprints import file_digest
 
 
 def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = "") -> Path:
@@ -27,7 +27,6 @@ def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = ""
         if done.returncode or not file.exists():
             said = " ".join(done.stderr.split())[-200:] or "no file was downloaded"
             raise UserError(f"{command[-1]}: {command[0]} cannot fetch this package: {said}{hint}")
-    with file.open("rb") as content:
-        if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-            raise UserError(f"{file}: its SHA-256 is not the listed one: remove the file and fetch it again")
+    if file_digest(file) != sha256:
+        raise UserError(f"{file}: its SHA-256 is not the listed one: remove the file and fetch it again")
     return file
