@@ -67,13 +67,9 @@ def show_index(made: dict[str, Any], _: Any) -> None:
 
 
 def search(query: str, where: str, passages: int, characters: int) -> dict[str, Any]:
-    from zero2chat.tools.search import Search, SearchFailed, as_text
+    from zero2chat.tools.search import Search, as_text
 
-    try:
-        results = Search(where, passages, characters).search(query)
-    except SearchFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    results = Search(where, passages, characters).search(query)
     return {"query": query, "passages": [passage._asdict() for passage in results], "text": as_text(results)}
 
 

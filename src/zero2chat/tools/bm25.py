@@ -9,11 +9,8 @@ punctuation and surrounding spaces are ignored. An unmatched quotation mark is i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import shutil
-import tempfile
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +25,7 @@ import numpy as np
 from bm25s.utils.corpus import JsonlCorpus
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import new_folder
 from zero2chat.core.text import printable, words
 
 FORMAT = 2  # increase if `words` or the files change
@@ -57,7 +55,7 @@ def write_index(
     """
     if not 50 <= characters <= 10_000:
         raise UserError(f"index: characters {characters}: give a whole number from 50 to 10,000")
-    with _whole_or_none(Path(folder)) as partial:
+    with new_folder(Path(folder)) as partial:
         vocabulary: dict[str, int] = {}
         passages: list[array[int]] = []  # the word ids of each
         seen: set[bytes] = set()
@@ -94,25 +92,6 @@ def write_index(
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return manifest
-
-
-@contextlib.contextmanager
-def _whole_or_none(folder: Path) -> Iterator[Path]:
-    """Provide a temporary folder beside `folder`, and rename it to `folder` at the end."""
-    if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder}: already exists: remove it, or give another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"{folder}: not writable: {error.strerror}") from error
-    try:
-        yield partial
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 class Index:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-import threading
 from collections.abc import Mapping
 from functools import cache
 
 import httpx2
+
+from zero2chat.tools.environments import bounded
 
 # Its lines of level INFO show each URL, whose query may hold a key.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -31,37 +32,27 @@ def fetch(
     Proxies set in the environment are used. Raises `httpx2.HTTPError`; after `seconds`, it is a `TimeoutException`.
     """
     client = httpx2.Client(timeout=seconds, verify=_ssl_context())
-    outcomes: list[tuple[int, bytes] | Exception] = []
 
-    def send() -> None:
-        try:
-            request = httpx2.Request(method, url, headers=headers, content=content)
-            response = client.send(request, stream=True)
-            body = bytearray()
-            with contextlib.suppress(httpx2.RemoteProtocolError):
-                for piece in response.iter_raw() if response.is_success else ():
-                    body += piece
-                    if len(body) > largest:
-                        break
-            outcomes.append((response.status_code, bytes(body)))
-        except (httpx2.InvalidURL, UnicodeError):
-            outcomes.append(httpx2.ConnectError("the host's name is invalid"))
-        except Exception as error:
-            outcomes.append(error)
-        finally:
-            client.close()
+    def send() -> tuple[int, bytes]:
+        request = httpx2.Request(method, url, headers=headers, content=content)
+        response = client.send(request, stream=True)
+        body = bytearray()
+        with contextlib.suppress(httpx2.RemoteProtocolError):
+            for piece in response.iter_raw() if response.is_success else ():
+                body += piece
+                if len(body) > largest:
+                    break
+        return response.status_code, bytes(body)
 
-    # The client's own timeout restarts with each byte, and looking up a name has none. A daemon thread, not a pool's:
-    # the process does not wait for it at exit. Closing the connection ends it.
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    client.close()
-    if not outcomes:
-        raise httpx2.TimeoutException("timed out")
-    if isinstance(outcomes[0], Exception):
-        raise outcomes[0]
-    return outcomes[0]
+    try:
+        # The client's own timeout restarts with each byte, and looking up a name has none.
+        return bounded(send, seconds)
+    except TimeoutError:
+        raise httpx2.TimeoutException("timed out") from None
+    except (httpx2.InvalidURL, UnicodeError):
+        raise httpx2.ConnectError("the host's name is invalid") from None
+    finally:
+        client.close()  # closing the connection ends a thread that still reads
 
 
 def reason(error: httpx2.HTTPError) -> str:

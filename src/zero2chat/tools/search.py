@@ -17,10 +17,6 @@ LONGEST = 1000  # characters per query
 _LONGEST_SOURCE = 300
 
 
-class SearchFailed(Exception):
-    """The reason why a query failed, in one line for the model."""
-
-
 class Search:
     """Searches an index made by `zero2chat index`, and returns at most `passages` passages of `characters` characters.
 
@@ -34,12 +30,12 @@ class Search:
         self._index, self._passages, self._characters = Index(folder), passages, characters
 
     def search(self, query: str) -> list[Passage]:
-        """Return passages, the best first, or [] if nothing is found. Raises `SearchFailed`."""
+        """Return passages, the best first, or [] if nothing is found. Raises `UserError` for an empty or long query."""
         if len(query) > LONGEST:
-            raise SearchFailed(f"The query is too long: {len(query):,} characters, at most {LONGEST:,}.")
+            raise UserError(f"The query is too long: {len(query):,} characters, at most {LONGEST:,}.")
         query = printable(query).strip()
         if not query:
-            raise SearchFailed("The query is empty.")
+            raise UserError("The query is empty.")
         return [
             Passage(_within(passage.text, self._characters), _within(passage.source, _LONGEST_SOURCE), passage.score)
             for passage in self._index.find(query, self._passages)

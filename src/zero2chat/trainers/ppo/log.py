@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 HOW_TO_READ = """\
@@ -31,28 +30,6 @@ class MetricLog:
         for name, value in {name: float(value) for name, value in values.items()}.items():
             total, weight = sums.get(name, (0.0, 0))
             sums[name] = (total, weight) if math.isnan(value) else (total + value * self.rows, weight + self.rows)
-
-    def add_completions(
-        self,
-        lengths: torch.Tensor,
-        ended: torch.Tensor,
-        rewards: torch.Tensor,
-        by_function: torch.Tensor,
-        names: Sequence[str],
-    ) -> None:
-        """Add the statistics of the completions of all ranks.
-
-        `lengths`, `ended` and `rewards` have one value per completion. `by_function`, of shape (completions,
-        functions), is NaN where a function returned no reward.
-        """
-        means = {
-            "completions/mean_length": lengths.float().mean(),
-            "completions/mean_terminated_length": lengths[ended].float().mean() if ended.any() else 0.0,
-            "completions/clipped_ratio": 1 - ended.float().mean(),
-            "reward": rewards[~by_function.isnan().all(1)].mean(),
-        }
-        by_name = zip(names, by_function.T, strict=True)
-        self.add(means | {f"rewards/{name}/mean": column[~column.isnan()].mean() for name, column in by_name})
 
     def take(self) -> dict[str, float | None]:
         """Return the means since the last call, and reset them. A mean is None if all its values were NaN."""

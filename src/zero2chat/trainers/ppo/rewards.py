@@ -13,6 +13,7 @@ from trl.data_utils import is_conversational
 
 from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
 from zero2chat.rewards import Reward, checked_rewards, read_rewards
+from zero2chat.trainers.ppo.rollout import Completions
 
 
 @dataclass
@@ -64,13 +65,20 @@ def open_rewards(rewards: Sequence[Reward | RewardModelSpec], dtype: str | None)
     ]
 
 
-def call_rewards(functions: Sequence[Any], columns: Mapping[str, Any], n: int) -> torch.Tensor:
-    """Return rewards on the CPU, of shape (`n` completions, functions). NaN where a function returned None.
+def call_rewards(
+    functions: Sequence[Any], inputs: Sequence[Mapping[str, Any]], answers: Completions, state: Any
+) -> torch.Tensor:
+    """Return rewards on the CPU, of shape (completions, functions). NaN where a function returned None.
 
-    `columns` are the functions' keyword arguments. Raises `UserError` if a function returns the wrong number of
-    rewards, or a reward that is not finite.
+    The functions get the arguments that TRL passes; `inputs` are the dataset's rows. Raises `UserError` if a function
+    returns the wrong number of rewards, or a reward that is not finite.
     """
-    rows = [checked_rewards(function.__name__, function(**columns), n) for function in functions]
+    names = [key for key in inputs[0] if key not in ("prompt", "completion")]
+    columns: dict[str, Any] = {key: [row[key] for row in inputs] for key in names}
+    columns |= {"prompts": [row["prompt"] for row in inputs], "completions": answers.completions}
+    columns |= {"completion_ids": answers.completion_ids, "trainer_state": state}
+    columns |= {"log_metric": lambda *_: None, "log_extra": lambda *_: None}
+    rows = [checked_rewards(function.__name__, function(**columns), len(inputs)) for function in functions]
     return torch.tensor([[math.nan if value is None else value for value in row] for row in rows]).T
 
 

@@ -51,7 +51,7 @@ from zero2chat.trainers.ppo.losses import (
 from zero2chat.trainers.ppo.model import open_models, token_scores
 from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 from zero2chat.trainers.ppo.rewards import RewardModel, call_rewards, worst_reward
-from zero2chat.trainers.ppo.rollout import Batch, Completions, Rollout, as_tensors, joined, trimmed
+from zero2chat.trainers.ppo.rollout import Batch, Rollout, as_tensors, joined, trimmed
 from zero2chat.trainers.trainer import order_by_epoch
 
 
@@ -209,7 +209,7 @@ class PPOTrainer(PolicyTrainer):
         sampled = batch["completion_mask"].bool()
         ended = torch.tensor([ids[-1] in self.eos_token_ids for ids in answers.completion_ids], device=device)
 
-        by_function = self._call_rewards(inputs, answers).to(device)
+        by_function = call_rewards(self.rewards, inputs, answers, self.state).to(device)
         weights = torch.tensor([getattr(function, "weight", 1.0) for function in self.rewards], device=device)
         # A missing reward is the function's mean over the rollout, because 0 may be its best or its worst value.
         everyone = self.accelerator.gather(by_function)
@@ -230,15 +230,6 @@ class PPOTrainer(PolicyTrainer):
         self._log_rollout(batch, kl, entropy * sampled, ended, by_function, rewards)
         self.metrics.add({"explained_variance": foreseen})
         return batch | {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
-
-    def _call_rewards(self, inputs: list[dict[str, Any]], answers: Completions) -> torch.Tensor:
-        """Return what `call_rewards` returns for these answers. The functions get the arguments that TRL passes."""
-        names = [key for key in inputs[0] if key not in ("prompt", "completion")]
-        columns: dict[str, Any] = {key: [row[key] for row in inputs] for key in names}
-        columns |= {"prompts": [row["prompt"] for row in inputs], "completions": answers.completions}
-        columns |= {"completion_ids": answers.completion_ids, "trainer_state": self.state}
-        columns |= {"log_metric": lambda *_: None, "log_extra": lambda *_: None}
-        return call_rewards(self.rewards, columns, len(inputs))
 
     def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Return log-probabilities, values, entropies and reference log-probabilities of all completion tokens."""
@@ -334,7 +325,8 @@ class PPOTrainer(PolicyTrainer):
     ) -> None:
         """Log a rollout of all processes. A KL over `kl_budget` stops training; over `kl_limit`, raises `UserError`.
 
-        `kl` and `entropy` are (rows, tokens), and 0 after the end of a completion.
+        `kl` and `entropy` are (rows, tokens), and 0 after the end of a completion. `by_function` is (rows, functions),
+        and NaN where a function returned no reward.
         """
         args, lengths, at = self.args, batch["completion_mask"].sum(1), self.state.global_step + 1
         sums = [kl.sum(), entropy.sum(), lengths.sum().float(), batch["prompt_mask"].sum().float()]
@@ -344,11 +336,22 @@ class PPOTrainer(PolicyTrainer):
             measured = f"KL to the start model is {total_kl / tokens:.3g} nats per token"
             raise self._diverged(f"{measured}, over kl_limit {args.kl_limit:g}")
         lengths, ended, rewards, by_function = map(self.accelerator.gather, (lengths, ended, rewards, by_function))
-        self.metrics.add({"entropy": surprise / tokens, "kl": total_kl / tokens, "kl_sequence": total_kl / rows})
-        self.metrics.add_completions(lengths, ended, rewards, by_function, self.reward_names)
+        missing = by_function.isnan()
+        means: dict[str, Any] = {
+            "entropy": surprise / tokens,
+            "kl": total_kl / tokens,
+            "kl_sequence": total_kl / rows,
+            "completions/mean_length": lengths.float().mean(),
+            "completions/mean_terminated_length": lengths[ended].float().mean() if ended.any() else 0.0,
+            "completions/clipped_ratio": 1 - ended.float().mean(),
+            "reward": rewards[~missing.all(1)].mean(),
+        }
+        for i, name in enumerate(self.reward_names):
+            means[f"rewards/{name}/mean"] = by_function[~missing[:, i], i].mean()
+        self.metrics.add(means)
         if not self.model.training:
             return
-        self.counts["unscored_completions"] += int(by_function.isnan().all(1).sum())
+        self.counts["unscored_completions"] += int(missing.all(1).sum())
         self.state.num_input_tokens_seen += int(prompt_tokens + tokens)
         if args.kl_budget is not None and total_kl / rows > args.kl_budget:
             self.counts["stopped_at"] = at
