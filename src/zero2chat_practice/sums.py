@@ -26,7 +26,7 @@ from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, t
 
 SHARES = (0.9, 0.04, 0.06)  # of pairs with a number above 20: training never prints a result of those held out
 FACTOR = 25
-STYLES = ("worked", "thought")
+STYLES = ("worked", "bare", "thought")
 OPERATIONS = ("plus", "minus", "times")
 _SIGNS = {"plus": "+", "minus": "-", "times": "*"}
 _KINDS = {sign: kind for kind, sign in _SIGNS.items()} | {"x": "times", "×": "times"}
@@ -158,15 +158,15 @@ def of_numbers(kind: str, a: int, b: int, question: str = "") -> Row:
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the sum with its result, with steps for two-digit numbers (the ones first, then the tens: a small model
     carries and borrows only if it writes both down) and for products (counted additions of either number). In the style
-    `thought`, the steps are a thought."""
+    `thought`, the steps are a thought; `bare` has none."""
     kind, a, b, answer = row["kind"], int(row["a"]), int(row["b"]), row["answer"]
     spoken, signed = f"{a} {kind} {b}", f"{a} {_SIGNS[kind]} {b}"
-    if kind == "times" and 2 <= min(a, b) <= 9:
+    if kind == "times" and 2 <= min(a, b) <= 9 and style != "bare":
         # Count: "two: 8 + 8 = 16, three: 16 + 8 = 24" for 3 times 8. The model sees from the count when to stop, and no
         # product is stated that a test row asks for.
         times, n = sorted(rng.sample((a, b), 2), key=lambda factor: factor > 9)
         steps = ", ".join(f"{NUMBER_WORDS[i]}: {n * (i - 1)} + {n} = {n * i}" for i in range(2, times + 1))
-    elif kind != "times" and 10 <= max(a, b) <= 99:
+    elif kind != "times" and 10 <= max(a, b) <= 99 and style != "bare":
         steps = _steps(kind, a, b)
     else:
         return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
