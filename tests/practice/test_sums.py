@@ -30,6 +30,15 @@ def test_two_digit_sums_are_worked_ones_first(asked, worked: str) -> None:
     assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}
 
 
+@pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 3, 14)])
+def test_a_bare_answer_has_no_steps(asked) -> None:
+    row = sums.of_numbers(*asked)
+    for i in range(20):
+        answer = sums.demonstration(row, random.Random(i), "bare")
+        assert sums.score(row, answer) == 1.0
+        assert ":" not in answer
+
+
 def test_a_pair_is_in_one_split_in_both_orders_and_all_operations() -> None:
     pairs: dict[tuple[str, ...], str] = {}
     asked = set()
