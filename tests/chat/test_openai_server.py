@@ -491,6 +491,32 @@ def test_requests_wait_in_turn_and_those_beyond_the_limit_are_refused(server, mo
     assert ask(client, name, [user("Hi")])[0] == "Yes."
 
 
+def test_others_are_answered_while_a_long_request_is_read(server, monkeypatch):
+    client, _, name = server
+    begun, go, read = threading.Event(), threading.Event(), openai_server.neutral
+
+    def reading(*given):
+        begun.set()
+        assert go.wait(20)
+        return read(*given)
+
+    monkeypatch.setattr(openai_server, "neutral", reading)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, client, name, [user("Hi")])
+        assert begun.wait(20)
+        try:
+            assert httpx.get(f"{client.base_url}models", timeout=5).status_code == 200
+        finally:
+            go.set()
+        assert asked.result()[0] == "Hello there."
+
+
+def test_of_many_mistakes_in_messages_the_first_is_named(server):
+    answer = httpx.post(f"{server[0].base_url}chat/completions", json={"messages": [0] * 1000})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "messages.0: Input should be a valid dictionary"
+
+
 def test_what_arrives_too_slowly_is_given_up_and_others_are_answered(server, monkeypatch):
     client, _, name = server
     monkeypatch.setattr(openai_server, "PATIENCE", 1.0)

@@ -8,7 +8,7 @@ from own_worlds import boxes
 from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import ToolResult, world_tools
 from zero2chat.tools import environments
-from zero2chat.tools.environments import Episode, bounded, find, make_row, opened, opening
+from zero2chat.tools.environments import Episode, bounded, find, make_row, needs_consent, opened, opening
 
 NAME = "own_worlds.boxes"
 ROW = {"environment": NAME, "coin": "red", "key": "1"}
@@ -80,6 +80,21 @@ def test_a_world_that_cannot_begin_is_named_and_a_reward_that_is_none_is_0(row, 
             Episode(row)
     else:
         assert Episode(row).get_reward() == 0.0
+
+
+@pytest.mark.parametrize("consent", ["burn", ("brun",)])  # a text is the set of its letters
+def test_consent_for_what_is_no_method_is_refused(consent, monkeypatch):
+    assert needs_consent(NAME) == {"burn"}
+    monkeypatch.setattr(boxes.Boxes, "consent", consent)
+    with pytest.raises(UserError, match=r"environment 'own_worlds\.boxes': consent names .*, no methods"):
+        needs_consent(NAME)
+
+
+@pytest.mark.parametrize(
+    ("said", "agrees"), [({}, True), *(({"consent": one}, one == "yes") for one in ("yes", "no", "No", "never", False))]
+)
+def test_only_a_yes_is_consent(said, agrees):
+    assert Episode(ROW | said).agrees is agrees
 
 
 def test_worlds_are_found_in_packages_that_entry_points_name(monkeypatch):

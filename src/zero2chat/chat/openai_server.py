@@ -37,7 +37,7 @@ if not is_serve_available():
     raise UserError("serve: transformers' server is not installed: pip install 'zero2chat[serve]'")
 
 from openai.types.completion_usage import CompletionUsage
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -84,7 +84,7 @@ class Body(BaseModel, extra="allow"):
     """The request fields that have an effect."""
 
     model: str | None = None
-    messages: list[dict[str, Any]]
+    messages: Annotated[list[dict[str, Any]], FailFast()]  # 1 MiB may have 500,000 mistakes
     tools: Annotated[list[Any], Field(max_length=128)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     stream: bool | None = None
@@ -175,7 +175,7 @@ class _Chat(ChatCompletionHandler):
         Thinking(tokenizer, usual.thinking)  # raises
         self._format([])
         tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
-        self._thread, self._waiting = ThreadPoolExecutor(1), 0
+        self._thread, self._reader, self._waiting = ThreadPoolExecutor(1), ThreadPoolExecutor(1), 0
 
     def _format(self, tools: list[Any]) -> CallFormat:
         """Return the format for calling these tools. Raises `UserError` if the template cannot render the tools."""
@@ -199,8 +199,9 @@ class _Chat(ChatCompletionHandler):
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(400, "the body is not JSON: send Content-Type: application/json")
         try:
-            body = Body.model_validate(json.loads(content.decode()))
-            answering, prompt = self._begin(body)
+            # In a thread: to encode 1 MiB takes seconds, in which no other request could be read or answered.
+            begun = asyncio.get_running_loop().run_in_executor(self._reader, self._begin, bytes(content))
+            body, answering, prompt = await begun
         except ValidationError as error:
             mistakes = [f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}" for one in error.errors()]
             raise HTTPException(400, "; ".join(mistakes)) from None
@@ -220,8 +221,10 @@ class _Chat(ChatCompletionHandler):
         leaving.cancel()
         return collecting.result() if collecting.done() or not collecting.cancel() else Response()
 
-    def _begin(self, body: Body) -> tuple[OfferedAnswer, list[int]]:
-        """Return the answer's generator and the prompt's ids. Raises `UserError` for an unsupported request."""
+    def _begin(self, content: bytes) -> tuple[Body, OfferedAnswer, list[int]]:
+        """Return the request, the answer's generator and the prompt's ids. Raises `UserError` for an unsupported
+        request."""
+        body = Body.model_validate(json.loads(content.decode()))
         if body.model not in (None, self._name):
             raise UserError(f"model {body.model!r} is not served: set model to {self._name!r}")
         for key in _UNSUPPORTED:
@@ -253,7 +256,7 @@ class _Chat(ChatCompletionHandler):
         if len(prompt) >= limit:
             why = f"the conversation has {len(prompt)} tokens, more than the model's context of {limit}: shorten it"
             raise UserError(why)
-        return answering, prompt
+        return body, answering, prompt
 
     def _messages(self, sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for message in sent:

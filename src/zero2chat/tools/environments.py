@@ -91,8 +91,11 @@ def methods(name: str, world: Any = None) -> dict[str, Callable[..., Any]]:
 
 
 def needs_consent(name: str) -> frozenset[str]:
-    """Return the methods of a world that need a person's yes."""
-    return frozenset(getattr(world_class(name), "consent", ()))
+    """Return the methods of a world that need a person's yes. Raises `UserError` for a name that is no method."""
+    names = frozenset(getattr(world_class(name), "consent", ()))
+    if unknown := names - methods(name).keys():  # such as the letters of `consent = ("sell")`
+        raise UserError(f"environment '{name}': consent names {sorted(unknown)}, no methods: give a tuple of methods")
+    return names
 
 
 def make_row(name: str, seed: int, horizon: int, split: str = "validation") -> dict[str, Any]:
@@ -130,7 +133,7 @@ class Episode:
         except Exception as error:
             raise UserError(f"environment '{self.name}': cannot begin: {error!r}: row {str(given)[:200]}") from error
         self.functions = {name: self._guarded(method) for name, method in methods(self.name, self._world).items()}
-        self.agrees = self.row.get("consent") not in (False, "no")
+        self.agrees = self.row.get("consent") in (None, True, "yes")
         self.steps = int(self.row.get("steps") or STEPS)
         self.acted, self._luck = 0, random.Random(json.dumps(self.row, sort_keys=True, default=str))
         self._inside = False  # a call, maybe one that never ended
