@@ -132,7 +132,7 @@ STAGE = Stage(
         "and can then judge more answers than were ever compared.",
         metrics={
             "accuracy": "accuracy on held-out preference pairs",
-            "accuracy_length": "accuracy of preferring the longer answer",
+            "accuracy_length": "accuracy by length alone",
             "accuracy_noisy": "accuracy by the simulated person's noisy labels",
             "noise_ceiling": "of the simulated person's labels are correct (ceiling)",
             "calibration_error": "calibration error",

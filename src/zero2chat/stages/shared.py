@@ -115,7 +115,7 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
 PREFERRED = {
     "accuracy": "accuracy on held-out preference pairs",
     "accuracy_before": "of pairs: chosen answer more likely before training",
-    "accuracy_length": "accuracy of preferring the longer answer",
+    "accuracy_length": "accuracy by length alone",
     "margin": "mean implicit reward margin, chosen minus rejected",
     "chosen_change": "nats: change of log-probability, chosen",
     "rejected_change": "nats: change of log-probability, rejected",
