@@ -32,7 +32,7 @@ from zero2chat_sandbox.python import ENGINES
 if TYPE_CHECKING:
     from http.server import HTTPServer
 
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 pytest_plugins = ["report_fixtures", "stage_fixtures"]
 
@@ -118,6 +118,36 @@ def write_model(tokenizer: PreTrainedTokenizerBase) -> Callable[..., Path]:
 def model_folder(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of such a model."""
     return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Such a model and its tokenizer, which the tests of a module share."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
+
+
+@pytest.fixture(scope="session")
+def write_adapter(model_folder: Path) -> Callable[..., Path]:
+    """`write_adapter(folder, base, **changes)` saves a LoRA adapter of random weights on a base (`model_folder`), as a
+    stage does; changes are those of its config."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from zero2chat.models.loading import load_model
+
+    def write(folder: Path, base: Path = model_folder, **changes: Any) -> Path:
+        settings = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", "init_lora_weights": False}
+        model, tokenizer = load_model(base, "auto")
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            adapter = get_peft_model(model, LoraConfig(**settings | changes))
+        for part in (adapter, model.generation_config, tokenizer):
+            part.save_pretrained(folder)
+        return folder
+
+    return write
 
 
 @pytest.fixture

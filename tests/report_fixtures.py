@@ -37,7 +37,8 @@ def _write_run(
     return folder
 
 
-def _rate(value: float, n: int = 100) -> dict[str, Any]:
+def rate(value: float, n: int = 100) -> dict[str, Any]:
+    """A metric with an interval."""
     return {"value": value, "n": n, "low": round(value - 0.05, 4), "high": round(value + 0.05, 4), "seed": 0}
 
 
@@ -45,15 +46,15 @@ def _write_recipe(root: Path) -> list[Path]:
     """Finished steps: each stage with a section, `sft` and `evaluate` twice, one without a section."""
     question = {"step": 0, "prompt": "What is 2 + 2?", "completion": "5", "task": "sums", "score": 0.0, "answer": "4"}
     exam = {
-        "accuracy": _rate(0.7),
-        "accuracy_sums": _rate(0.6),
-        "accuracy_sampled_sums": _rate(0.5),
-        "pass_at_1_sums": _rate(0.5),
-        "pass_at_8_sums": _rate(0.9),
-        "stop_rate": _rate(0.95),
+        "accuracy": rate(0.7),
+        "accuracy_sums": rate(0.6),
+        "accuracy_sampled_sums": rate(0.5),
+        "pass_at_1_sums": rate(0.5),
+        "pass_at_8_sums": rate(0.9),
+        "stop_rate": rate(0.95),
         "seconds": 3.0,
     }
-    study = {"accuracy": _rate(0.6), "accuracy_sums": _rate(0.6), "stop_rate": _rate(0.9), "conversations": 1200}
+    study = {"accuracy": rate(0.6), "accuracy_sums": rate(0.6), "stop_rate": rate(0.9), "conversations": 1200}
     return [
         _write_run(
             root / "corpus",

@@ -141,6 +141,10 @@ def history(run: Path, key: str = "loss") -> list[dict[str, Any]]:
     return [line for line in read_jsonl(run / "history.jsonl") if key in line]
 
 
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in history(run)]
+
+
 def untimed(run: Path) -> list[dict[str, Any]]:
     """Return the whole history without these keys."""
     lines = read_jsonl(run / "history.jsonl")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from zero2chat import cli, stages
 from zero2chat.core.errors import UserError
@@ -97,13 +98,7 @@ def test_without_a_command_all_are_listed_and_a_misspelt_one_has_a_suggestion(ca
 )
 def test_a_mistake_is_one_line_and_exits_2(words, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        cli.main(shlex.split(words))
-    assert end.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
+    refused(capsys, *shlex.split(words))
 
 
 def test_a_stage_is_a_command_made_of_its_own_arguments(tmp_path, capsys, monkeypatch):
@@ -163,17 +158,11 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
     monkeypatch.setattr(terminal, "chat", lambda model, *_, **__: opened.append(model))
     monkeypatch.setattr(web, "ui", lambda model, *_: opened.append(model))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        cli.main([command])
-    assert end.value.code == 2
-    assert capsys.readouterr() == (
-        "",
-        "error: no model given, and neither runs/assistant/grpo nor runs/quickstart/grpo exists: give a model, or run "
-        "`make quickstart` in a clone\n",
+    assert refused(capsys, command) == (
+        "no model given, and neither runs/assistant/grpo nor runs/quickstart/grpo exists: give a model, or run "
+        "`make quickstart` in a clone\n"
     )
-    with pytest.raises(SystemExit):
-        cli.main(["tokens", "a"])
-    assert "exists: give --model, or run" in capsys.readouterr().err
+    assert "exists: give --model, or run" in refused(capsys, "tokens", "a")
     for name in ("quickstart", "assistant"):
         (tmp_path / "runs" / name / "grpo").mkdir(parents=True)
         (tmp_path / "runs" / name / "grpo" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')

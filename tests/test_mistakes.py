@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from zero2chat import cli, tasks
 from zero2chat.core.errors import UserError
@@ -26,14 +27,9 @@ def mistake(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., 
 
     def run(*arguments: str) -> str:
         before = sorted(tmp_path.rglob("*"))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main(arguments)
-        out, err = capfd.readouterr()
-        assert end.value.code == 2, err
-        assert (out, err.count("\n"), err[:7]) == ("", 1, "error: ")
+        line = refused(capfd, *arguments)
         assert sorted(tmp_path.rglob("*")) == before
-        return err.removeprefix("error: ").replace(str(tmp_path), "HERE")
+        return line.replace(str(tmp_path), "HERE")
 
     return run
 

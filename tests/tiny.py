@@ -1,10 +1,12 @@
-"""Tiny models and processes that several rooms' tests make: a Qwen3, a mixture of experts, two ranks of a script."""
+"""What several rooms' tests make: a tiny Qwen3, a mixture of experts, a search that finds what a test decides, two
+ranks of a script."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,20 @@ def mixture(**changes: Any) -> Qwen3MoeForCausalLM:
     torch.manual_seed(0)
     experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "num_key_value_heads": 2}
     return Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES | experts | {"tie_word_embeddings": True} | changes))
+
+
+def search_tool(found: Callable[[str], str]) -> Callable[[str], str]:
+    """The tool `search`, which finds `found(query)`."""
+
+    def search(query: str) -> str:
+        """Look something up.
+
+        Args:
+            query: What to look for
+        """
+        return found(query)
+
+    return search
 
 
 def two_ranks(script: str, folder: Path, *arguments: str | Path, processes: int = 2) -> str:

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from refusals import refused
 
 from zero2chat import cli
 from zero2chat.chat.defaults import tools_for
@@ -187,9 +188,7 @@ def test_in_a_world_the_model_acts_and_a_call_that_needs_consent_waits_for_a_per
     ],
 )
 def test_a_world_that_is_not_there_is_named(capsys, options, says):
-    with pytest.raises(SystemExit):
-        cli.main(["chat", "runs/none", *options])
-    assert says in capsys.readouterr().err
+    assert says in refused(capsys, "chat", "runs/none", *options)
 
 
 def test_a_person_plays_a_world_by_hand(capsys, monkeypatch):
@@ -237,13 +236,8 @@ def test_a_model_declines_below_its_own_threshold_unless_another_is_given(unsure
 def test_a_damaged_threshold_is_one_line(unsure, capsys, kept):
     (unsure / "abstention.json").write_text(kept, encoding="latin-1")
     for command in ("chat", "ui"):
-        with pytest.raises(SystemExit):
-            cli.main([command, str(unsure)])
-        (line,) = capsys.readouterr().err.splitlines()
-        assert f"{unsure}: abstention.json is damaged" in line
-    with pytest.raises(SystemExit):
-        cli.main(["chat", "no/such-model", "--prompt", "?"])
-    assert "no/such-model: no such folder" in capsys.readouterr().err
+        assert f"{unsure}: abstention.json is damaged" in refused(capsys, command, str(unsure))
+    assert "no/such-model: no such folder" in refused(capsys, "chat", "no/such-model", "--prompt", "?")
 
 
 TRAINED = {"search": {"where": "runs/mine/textbook/index", "passages": 1, "characters": 100}, "python": {}}

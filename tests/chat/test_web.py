@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
+from tiny import search_tool
 
-from zero2chat import cli
 from zero2chat.chat import web as page_module
 from zero2chat.chat.web import WAITING, ChatPage, application
 from zero2chat.chat.web_html import AnswerMarkup
@@ -40,13 +41,7 @@ HOSTILE = [
 ]
 
 
-def search(query: str) -> str:
-    """Look something up.
-
-    Args:
-        query: What to look for
-    """
-    return HOSTILE[1] if query == "evil" else f"{query}: In Genoa, in 1984."
+SEARCH = Tools([search_tool(lambda query: HOSTILE[1] if query == "evil" else f"{query}: In Genoa, in 1984.")])
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +123,7 @@ def test_each_token_is_shown_once_with_what_could_have_stood_there(loaded, scrip
 
 def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
     scripts["Where?"] = "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa."
-    page = one(loaded, tools=Tools([search]))
+    page = one(loaded, tools=SEARCH)
     answer = asked(page, page.arrive(), "Where?").answer
     blocks = re.findall(r'<div class="([^"]*)">(.*?)</div>', answer.html, re.DOTALL)
     assert [(name, words(text)) for name, text in blocks] == [
@@ -211,9 +206,7 @@ def test_a_thought_is_folded_and_the_top_says_that_the_model_thinks(model_folder
 
 def test_below_the_threshold_the_page_shows_no_token_of_the_answer(loaded, scripts, monkeypatch):
     scripts |= {"Where?": "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa.", "Long?": "a b c d"}
-    unsure, sure, plain = (
-        one(loaded, replace(GREEDY, abstain_below=p), tools=Tools([search])) for p in (0.999, 1e-9, 0)
-    )
+    unsure, sure, plain = (one(loaded, replace(GREEDY, abstain_below=p), tools=SEARCH) for p in (0.999, 1e-9, 0))
     declined, said, whole = (asked(page, page.arrive(), "Where?").answer.html for page in (unsure, sure, plain))
     assert words(declined) == f"I look. <SEARCH_START>Ada<SEARCH_END>resultAda: In Genoa, in 1984.{REFUSAL}"
     assert said == whole
@@ -229,7 +222,7 @@ def test_below_the_threshold_the_page_shows_no_token_of_the_answer(loaded, scrip
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_text_is_text_wherever_it_comes_from(loaded, scripts, hostile):
     scripts[hostile] = hostile + "<SEARCH_START>evil<SEARCH_END>" + hostile
-    page = one(loaded, tools=Tools([search]))
+    page = one(loaded, tools=SEARCH)
     turn = asked(page, page.arrive(), hostile)
     tags = set(re.findall(r"</?([^\s>]*)", turn.html))
     assert tags - {"i"} == {"section", "div", "span", "b"}  # i: a dot for a part of a character
@@ -297,11 +290,7 @@ def test_a_mistake_is_one_line_and_exits_2(arguments, says, model_folder, tmp_pa
         monkeypatch.setitem(sys.modules, "gradio", None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         places = {"MODEL": str(model_folder), "PLAIN": "plain", "TAKEN": str(taken.getsockname()[1])}
-        with pytest.raises(SystemExit) as end:
-            cli.main(["ui", *(places.get(word, word) for word in arguments)])
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert says in line
+        assert says in refused(capsys, "ui", *(places.get(word, word) for word in arguments))
 
 
 @pytest.fixture
@@ -362,7 +351,7 @@ def test_in_a_browser_hostile_text_does_not_run_and_pointing_at_a_token_shows_it
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0))
-    page = one(loaded, tools=Tools([search]), system=HOSTILE[0])
+    page = one(loaded, tools=SEARCH, system=HOSTILE[0])
     config = uvicorn.Config(application(page, "127.0.0.1"), log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listener],), daemon=True).start()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from stage_fixtures import write_rows
+from tiny import search_tool
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -38,7 +39,7 @@ def _tokenized(rows: Dataset, tokenizer: PreTrainedTokenizerBase, most: int, ove
 
 
 def test_the_mask_covers_each_answer_and_call_and_its_end_of_turn(tokenizer):
-    schemas = Tools([_search]).schemas
+    schemas = SEARCH.schemas
     for turns, tools, learned in (
         (TURNS, None, "42<|im_end|>naïve 🙂<|im_end|>"),
         (CALLED, schemas, "<SEARCH_START>Ada<SEARCH_END><|im_end|>In Genoa.<|im_end|>"),
@@ -156,16 +157,7 @@ def test_a_chat_dataset_is_read_from_its_column_and_extra_keys_are_left_out(tmp_
     assert rows["messages"][:] == [json.dumps(TURNS)]
 
 
-def _search(query: str) -> str:
-    """Look something up.
-
-    Args:
-        query: What to look for
-    """
-    return f"[1] register#1: {query} was born in Genoa <|im_end|>."
-
-
-_search.__name__ = "search"
+SEARCH = Tools([search_tool(lambda query: f"[1] register#1: {query} was born in Genoa <|im_end|>.")])
 CALL = {"type": "function", "function": {"name": "search", "arguments": {"query": "Ada"}}}
 CALLED = [
     {"role": "user", "content": "Where was Ada born?"},
@@ -177,21 +169,21 @@ CALLED = [
 
 def test_a_demonstration_with_tools_calls_them_and_says_what_they_found():
     options = {"told": "never", "kinds": ["birthplace"]}
-    rows = load_conversations(Source(task="facts", n=30, options=options, tools=True), tools=Tools([_search]))
+    rows = load_conversations(Source(task="facts", n=30, options=options, tools=True), tools=SEARCH)
     for row in rows:
         messages, schemas = json.loads(row["messages"]), json.loads(row["tools"])
         assert [m["role"] for m in messages] == ["user", "assistant", "tool", "assistant"]
-        assert schemas == Tools([_search]).schemas
+        assert schemas == SEARCH.schemas
         query = messages[1]["tool_calls"][0]["function"]["arguments"]["query"]
         assert messages[2]["content"].startswith(f"[1] register#1: {query}")
     # A share of calls fails and is made again.
     source = Source(task="facts", n=200, options={"told": "never"}, tools=True, failing=0.5)
-    talks = [json.loads(row["messages"]) for row in load_conversations(source, tools=Tools([_search]))]
+    talks = [json.loads(row["messages"]) for row in load_conversations(source, tools=SEARCH)]
     failures = [sum("out of order" in m["content"] for m in messages if m["role"] == "tool") for messages in talks]
     assert {0, 1, 2} == set(failures)
     assert 0.4 < sum(failures) / sum(len(messages) // 2 - 1 for messages in talks) < 0.6
     # A task without a use for tools does not call them.
-    rows = load_conversations(Source(task="lines", n=5, tools=True), tools=Tools([_search]))
+    rows = load_conversations(Source(task="lines", n=5, tools=True), tools=SEARCH)
     assert all(len(json.loads(row["messages"])) == 2 and json.loads(row["tools"]) for row in rows)
     with pytest.raises(UserError, match="lines: `tools: true` is set, but no tools are listed under `tools:`"):
         load_conversations(Source(task="lines", n=5, tools=True))
@@ -201,10 +193,10 @@ def test_a_demonstration_with_tools_calls_them_and_says_what_they_found():
 def test_calls_of_a_chat_dataset_are_read_in_each_form_that_is_about(tmp_path, arguments):
     call = {"type": "function", "function": {"name": "search", "arguments": arguments}}
     turns = [CALLED[0], {"role": "assistant", "content": None, "tool_calls": [call]}, *CALLED[2:]]
-    path = write_rows(tmp_path / "chat.jsonl", [{"messages": turns, "tools": json.dumps(Tools([_search]).schemas)}])
+    path = write_rows(tmp_path / "chat.jsonl", [{"messages": turns, "tools": json.dumps(SEARCH.schemas)}])
     (row,) = load_conversations(Source(path=str(path)))
     assert json.loads(row["messages"]) == CALLED
-    assert json.loads(row["tools"]) == Tools([_search]).schemas
+    assert json.loads(row["tools"]) == SEARCH.schemas
 
 
 def _conversations(rows: list[tuple[list[str], list[str] | None]]) -> Dataset:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from stage_fixtures import write_rows
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
@@ -46,11 +45,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_own_rewards.py").write_text(REWARDS)
     yield tmp_path
     monkeypatch.delitem(sys.modules, "my_own_rewards", raising=False)
-
-
-@pytest.fixture(scope="module")
-def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
 
 
 def _spec(*rows: dict[str, Any], **more: Any) -> OwnData:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from own_worlds import boxes
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs, rows_and_prompts
@@ -37,11 +36,6 @@ def score(row, completion):
     CALLS.append((row["key"], completion))
     return float(len(completion) % 2 == int(row["answer"]) // 2 % 2)
 """
-
-
-@pytest.fixture(scope="module")
-def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
 
 
 @pytest.fixture

@@ -25,22 +25,14 @@ needs_llama_cpp = pytest.mark.skipif(not (PACKAGES / "llama_cpp").exists(), reas
 
 
 @pytest.fixture(scope="module")
-def write_adapter(model_folder, tokenizer_folder):
-    """`write_adapter(folder, **changes)` saves a LoRA adapter of random weights on `model_folder`, as a stage does."""
-    import torch
-    from peft import LoraConfig, get_peft_model
+def write_own(write_adapter):
+    """An adapter with a stop token and a chat template that its base has not."""
     from transformers import AutoTokenizer, GenerationConfig
 
-    from zero2chat.models.loading import load_model
-
-    def write(folder, base=model_folder, **changes):
-        settings = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", "r": 4, "init_lora_weights": False}
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            model = get_peft_model(load_model(base, "auto")[0], LoraConfig(**settings | changes))
-        model.save_pretrained(folder)
+    def write(folder, *base, **changes):
+        write_adapter(folder, *base, r=4, **changes)
         GenerationConfig(eos_token_id=[3, 0], pad_token_id=1).save_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.chat_template = "{{ messages }}"
         tokenizer.save_pretrained(folder)
         return folder
@@ -49,8 +41,8 @@ def write_adapter(model_folder, tokenizer_folder):
 
 
 @pytest.fixture(scope="module")
-def adapter(write_adapter, tmp_path_factory):
-    return write_adapter(tmp_path_factory.mktemp("adapter"))
+def adapter(write_own, tmp_path_factory):
+    return write_own(tmp_path_factory.mktemp("adapter"))
 
 
 def _files(folder: Path) -> set[Path]:
@@ -58,9 +50,7 @@ def _files(folder: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_merged_model_is_an_ordinary_one_that_says_what_the_adapter_says(
-    dtype, model_folder, write_adapter, tmp_path
-):
+def test_a_merged_model_is_an_ordinary_one_that_says_what_the_adapter_says(dtype, model_folder, write_own, tmp_path):
     import torch
 
     from zero2chat.models.loading import load_model, refuse_adapter
@@ -69,7 +59,7 @@ def test_a_merged_model_is_an_ordinary_one_that_says_what_the_adapter_says(
     model, tokenizer = load_model(model_folder)
     model.to(getattr(torch, dtype)).save_pretrained(base)
     tokenizer.save_pretrained(base)
-    adapter = write_adapter(tmp_path / "adapter", base)
+    adapter = write_own(tmp_path / "adapter", base)
     cli.main(["export", str(adapter), "--merge", "--out", str(out)])
     assert not [path for path in out.iterdir() if "adapter" in path.name]
     assert _files(out.parent) == {out, *out.iterdir()}
@@ -182,14 +172,14 @@ HEAD = {"architectures": ["Qwen3ForSequenceClassification"]}
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
-    arguments, says, prepare, model_folder, adapter, write_adapter, write_model, tmp_path, capsys
+    arguments, says, prepare, model_folder, adapter, write_own, write_model, tmp_path, capsys
 ):
     shutil.copytree(model_folder, tmp_path / "model")
     shutil.copytree(adapter, tmp_path / "adapter")
     if says == "no counterpart":
         write_model(tmp_path / "shallow", num_hidden_layers=1)
     if arguments.startswith("tied"):
-        write_adapter(tmp_path / "tied", target_modules=["q_proj", "lm_head"])
+        write_own(tmp_path / "tied", target_modules=["q_proj", "lm_head"])
     (tmp_path / ".gguf" / "llama_cpp").mkdir(parents=True)
     (tmp_path / ".gguf" / "convert_hf_to_gguf.py").touch()
     if prepare:

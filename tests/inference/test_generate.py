@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import two_ranks
+from tiny import search_tool, two_ranks
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
@@ -26,21 +26,7 @@ QUESTIONS = ["1+1", "Who are you, and what do you know of the harbour at night?"
 PROMPTS = [[{"role": "user", "content": question}] for question in QUESTIONS]
 
 
-@pytest.fixture(scope="module")
-def opened(model_folder):
-    return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
-
-
-def _looked_up(query: str) -> str:
-    """Look something up.
-
-    Args:
-        query: What to look for
-    """
-    return f"{query} is 42 <|im_end|>"
-
-
-_looked_up.__name__ = "search"
+SEARCH = Tools([search_tool(lambda query: f"{query} is 42 <|im_end|>")])
 
 
 def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
@@ -61,7 +47,7 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
 
     monkeypatch.setattr(type(model), "generate", generate)
     prompts = [[{"role": "user", "content": text}] for text in says]
-    called, plain, cut = answer(model, tokenizer, prompts, 12, tools=Tools([_looked_up]), measured=True)
+    called, plain, cut = answer(model, tokenizer, prompts, 12, tools=SEARCH, measured=True)
     assert (called.text, called.calls, called.stopped) == ("It is 42.", 1, True)
     assert called.tokens == len(tokenizer.encode("".join(says["1+1"])))
     assert called.whole == (
@@ -69,7 +55,7 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
         "<|im_start|>assistant\nIt is 42."
     )
     last = tokenizer.encode("It is 42.")  # only what follows the result counts
-    before = [*encode_prompts(tokenizer, prompts, Tools([_looked_up]))[0], *called.ids[: -1 - len(last)]]
+    before = [*encode_prompts(tokenizer, prompts, SEARCH)[0], *called.ids[: -1 - len(last)]]
     assert called.confidence == pytest.approx(confidence(log_probabilities(model, before, last)), abs=1e-5)
     assert (plain.text, plain.calls, plain.whole) == ("So.", 0, "")
     assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
@@ -91,7 +77,7 @@ def test_most_of_a_batch_goes_on_at_once_with_its_keys_and_values_and_few_rows_w
 
     monkeypatch.setattr("zero2chat.inference.generate.complete", scripted)
     prompts = [[{"role": "user", "content": c}] for c in "abcdefgh"]
-    answers = answer(model, tokenizer, prompts, 6, batch_size=3, tools=Tools([_looked_up]))
+    answers = answer(model, tokenizer, prompts, 6, batch_size=3, tools=SEARCH)
     assert [one.calls for one in answers] == [2, 1, 1, 0, 1, 0, 0, 1]
     # `a` alone waits for `e` and `h`
     assert asked == [["a", "b", "c"], ["a", "b", "c"], ["d", "e", "f"], ["g", "h"], ["a", "e", "h"]]

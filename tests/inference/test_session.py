@@ -6,6 +6,7 @@ from functools import wraps
 
 import pytest
 import torch
+from tiny import search_tool
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import REFUSAL, confidence, log_probabilities
@@ -299,21 +300,12 @@ def test_an_answer_that_is_interrupted_before_it_was_shown_leaves_nothing(loaded
     assert session.turns[0].ids == session._encode(session._turn_text("Who?")) + session._closing
 
 
-def search(query: str) -> str:
-    """Look something up.
-
-    Args:
-        query: What to look up.
-    """
-    return "Genoa"
-
-
 def test_only_the_text_after_a_result_decides_and_the_call_stays(loaded, monkeypatch):
     _, tokenizer = loaded
     answer = tokenizer.encode("So it is.")
     call = tokenizer.encode("I look. <SEARCH_START>Ada<SEARCH_END>")
     sampling = replace(GREEDY, max_new_tokens=40, abstain_below=0.999999)
-    session = Session(*loaded, sampling, tools=Tools([search]))
+    session = Session(*loaded, sampling, tools=Tools([search_tool(lambda _: "Genoa")]))
     made_to_say(monkeypatch, session, [*call, *answer, 3])
     pieces = list(session.reply("Where?"))
     assert [type(piece).__name__ for piece in pieces] == ["str", "Call", "ToolResult", "str"]

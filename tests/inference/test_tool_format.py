@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 
 import pytest
+from tiny import search_tool
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 from trl.chat_template_utils import qwen2_5_chat_template, qwen3_chat_template, qwen3_training_chat_template
@@ -82,18 +83,13 @@ class Asked:
         self.text, self.queries, self.zones = text, [], []
 
     def tools(self, *more: Callable, **bounds) -> Tools:
-        def search(query: str) -> str:
-            """Look something up.
-
-            Args:
-                query: What to look for
-            """
+        def found(query: str) -> str:
             self.queries.append(query)
             if query == "error":
                 raise RuntimeError("the index is\ngone")
             return self.text
 
-        return Tools([search, *more], **bounds)
+        return Tools([search_tool(found), *more], **bounds)
 
     def clock(self, zone: str) -> str:
         """The time.
@@ -362,17 +358,9 @@ def test_more_calls_than_allowed_are_refused_and_then_cannot_be_drawn(ours, talk
 
 
 def test_a_tool_that_takes_too_long_is_not_waited_for(talk):
-    def search(query: str) -> str:
-        """Look something up.
-
-        Args:
-            query: What to look for
-        """
-        time.sleep(30)
-        return "late"
-
+    slow = search_tool(lambda _: time.sleep(30) or "late")
     begun = time.monotonic()
-    made = results(talk(Tools([search], seconds=0.3))("?", SEARCHED, SEARCHED, "So."))
+    made = results(talk(Tools([slow], seconds=0.3))("?", SEARCHED, SEARCHED, "So."))
     assert time.monotonic() - begun < 10
     assert made[0] == error("There was no result within 0.3 seconds.")
     assert made[1] == error("No more calls in this turn: answer without one.")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from lab.tiny_lab import with_other_tokenizer
+from refusals import refused
 from transformers import PreTrainedModel
 
 from zero2chat import cli
@@ -60,12 +61,7 @@ def test_what_cannot_be_averaged_is_one_line_and_writes_no_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model_folder, tmp_path / "one")
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["average", *words, "--output_dir", "mean"])
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert says in error
-    assert len(error.splitlines()) == 1
+    assert says in refused(capsys, "average", *words, "--output_dir", "mean")
     assert not (tmp_path / "mean" / "model.safetensors").exists()
 
 
@@ -117,26 +113,19 @@ def test_another_tokenizer_or_chat_template_is_refused(near: Callable[..., str],
     tokenizer.save_pretrained(second)
     with pytest.raises(UserError, match="bb have different chat templates"):
         averaged([first, second])
-    shutil.copytree(first, tmp_path / "words")
-    file = tmp_path / "words" / "tokenizer.json"
-    content = json.loads(file.read_text())
-    vocabulary = content["model"]["vocab"]
-    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
-    file.write_text(json.dumps(content))
+    words = with_other_tokenizer(Path(first), tmp_path / "words")
     with pytest.raises(UserError, match="words have different tokenizers"):
-        averaged([first, str(tmp_path / "words")])
+        averaged([first, str(words)])
 
 
-def test_what_is_no_model_fine_tuned_from_the_same_start_is_refused(near: Callable[..., str], tmp_path: Path) -> None:
+def test_what_is_no_model_fine_tuned_from_the_same_start_is_refused(
+    near: Callable[..., str], write_adapter: Callable[..., Path], tmp_path: Path
+) -> None:
     first, second = near("a"), near("bb")
     with pytest.raises(UserError, match=r"not fine-tuned from the same model \(their weights' cosine is 0\.\d\d\)"):
         averaged([first, near("far", noise=10.0)])
-    model, tokenizer = load_model(second)
-    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
-    for part in (get_peft_model(model, lora), tokenizer):
-        part.save_pretrained(tmp_path / "adapter")
     with pytest.raises(UserError, match=r"adapter is an adapter: `zero2chat export .*adapter --merge`"):
-        averaged([first, str(tmp_path / "adapter")])
+        averaged([first, str(write_adapter(tmp_path / "adapter", second))])
     file = Path(second) / "config.json"
     settings = file.read_text()
     file.write_text(json.dumps(json.loads(settings) | {"rms_norm_eps": 0.5}))  # the same shapes

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lab.tiny_lab import run_stage
-from peft import LoraConfig, get_peft_model
+from lab.tiny_lab import run_stage, with_other_tokenizer
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -125,14 +124,9 @@ def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
     said = [data["pieces"][str(i)] for i in data["tokens"][data["start"] :]]
     assert said == ["4", "2", "<|im_end|>"]
     assert [json.loads(line)["token"] for line in (folder / "samples.jsonl").read_text().splitlines()] == said
-    shutil.copytree(model_folder, tmp_path / "words")
-    words = tmp_path / "words" / "tokenizer.json"
-    content = json.loads(words.read_text())
-    vocabulary = content["model"]["vocab"]
-    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
-    words.write_text(json.dumps(content))
+    words = with_other_tokenizer(model_folder, tmp_path / "words")
     args = inside.InsideArguments(
-        model_name_or_path=str(model_folder), prompt="12?", compare=[str(tmp_path / "words")], page=f"{tmp_path}/y.html"
+        model_name_or_path=str(model_folder), prompt="12?", compare=[str(words)], page=f"{tmp_path}/y.html"
     )
     with pytest.raises(UserError, match=r"compare: .*words: has another tokenizer than"):
         inside.measure(args, load_model)
@@ -268,14 +262,11 @@ def test_a_text_of_a_model_without_a_chat_template_is_continued(
 
 
 def test_what_a_model_does_not_have_is_left_out_and_named(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, write_adapter: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    model, tokenizer = load_model(model_folder)
-    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
-    for part in (model.generation_config, get_peft_model(model, lora), tokenizer):
-        part.save_pretrained(tmp_path / "adapter")
+    adapter = write_adapter(tmp_path / "adapter")
     monkeypatch.setattr(inside_numbers, "_NORMS", ("a_norm_of_another_name",))
-    run_stage("inside", tmp_path / "x", model_name_or_path=str(tmp_path / "adapter"), prompt="12?", max_new_tokens=3)
+    run_stage("inside", tmp_path / "x", model_name_or_path=str(adapter), prompt="12?", max_new_tokens=3)
     data = data_of(tmp_path / "x.html")
     assert len(data["lens"]) == 1
     assert data["nudge"] is None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lab.tiny_lab import run_stage
+from refusals import refused
 from stage_fixtures import metrics
 
 from zero2chat import cli, tasks
@@ -164,9 +165,7 @@ def test_the_command_writes_rows(model_folder: Path, tmp_path: Path, capsys: pyt
     assert all(any(name in row["messages"][0]["content"] for name in people) for row in kept)
     cli.main(command)
     assert "conversations" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        cli.main([*command, "--out", str(tmp_path / "rows.jsonl")])
-    assert "rows.jsonl: exists" in capsys.readouterr().err
+    assert "rows.jsonl: exists" in refused(capsys, *command, "--out", str(tmp_path / "rows.jsonl"))
 
 
 def test_answers_that_end_within_their_reasoning_are_not_judged(run: Run, says: Callable[[Says], None]) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from lab.test_inside import IDS, MODELS
 from lab.tiny_lab import learn, run_stage
-from peft import LoraConfig, get_peft_model
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
@@ -133,14 +132,10 @@ def test_a_statement_begins_with_the_token_that_the_tokenizer_puts_before_texts(
 
 
 def test_a_model_without_known_parts_is_refused(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, write_adapter: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, tokenizer = load_model(model_folder)
-    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
-    for part in (model.generation_config, get_peft_model(model, lora), tokenizer):
-        part.save_pretrained(tmp_path / "adapter")
     with pytest.raises(UserError, match="adapter: an adapter or a quantized model: give whole weights"):
-        Parts("adapter", load_model(tmp_path / "adapter")[0])
+        Parts("adapter", load_model(write_adapter(tmp_path / "adapter"))[0])
     monkeypatch.setattr(interventions, "_OUTPUTS", ("another_name",))
     with pytest.raises(UserError, match="m: unknown module names: expected layers with another_name,"):
         Parts("m", load_model(model_folder)[0])

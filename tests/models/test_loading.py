@@ -97,28 +97,17 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked_whether_to(model_fol
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folder, tmp_path):
+def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folder, write_adapter, tmp_path):
     refuse_adapter(load_model(model_folder)[0], model_folder)
-    _write_adapter(model_folder, tmp_path)
+    write_adapter(tmp_path)
     with pytest.raises(UserError, match=r"is a LoRA adapter.*zero2chat export .* --merge"):
         refuse_adapter(load_model(tmp_path)[0], tmp_path)
     with pytest.raises(UserError, match="hf download someone/adapter --local-dir"):
         refuse_adapter(load_model(tmp_path)[0], "someone/adapter")
 
 
-def _write_adapter(base, folder):
-    """Write an adapter of the base model as a run's folder has it, and return its config."""
-    from peft import LoraConfig, get_peft_model
-
-    model, tokenizer = load_model(base)
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])).save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return json.loads((folder / "adapter_config.json").read_text())
-
-
-def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(model_folder, write_model, tmp_path):
-    own = _write_adapter(model_folder, tmp_path)
+def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(write_adapter, write_model, tmp_path):
+    own = json.loads((write_adapter(tmp_path, target_modules=["q_proj"]) / "adapter_config.json").read_text())
     assert load_model(tmp_path)
     for i, change in enumerate(({"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1})):
         other = write_model(tmp_path / f"other{i}", **change)

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from recipes.tiny_recipes import enter, replace_launch, write_recipe, yaml_step
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
 from zero2chat.core.stats import rate
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import Step
-from zero2chat.stages.command_line import read_arguments
 from zero2chat.stages.open_run import open_run
 
-ROOT = Path(__file__).parents[2]
 EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]
 READING = {
     "name": "reading",
@@ -57,21 +55,15 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _write(names: Iterable[str] = STEPS, **changes: dict[str, Any]) -> None:
-    folder = Path("recipes/r")
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = [{"name": name, "stage": STEPS[name][0], "config": f"{name}.yaml"} for name in names]
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
-    for name, (_, settings) in STEPS.items():
-        given = {"output_dir": f"runs/r/{name}", **changes.get(name, settings)}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(given))
+    configs = {name: settings for name, (_, settings) in STEPS.items()} | changes
+    given = {name: {"output_dir": f"runs/r/{name}", **settings} for name, settings in configs.items()}
+    write_recipe("recipes/r", [yaml_step(name, STEPS[name][0]) for name in names], **given)
 
 
 @pytest.fixture(autouse=True)
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """recipes/r with two claims; one also reads runs of another recipe."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("accelerate_configs", "chat_templates"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    enter(tmp_path, monkeypatch)
     for name in ("tokenizer", "model"):
         open_run(f"runs/q/{name}", "sft", {"output_dir": f"runs/q/{name}"}).finish({"accuracy": rate(4, 8, 1)})
     _write()
@@ -80,22 +72,17 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order."""
-    names: list[str] = []
 
-    def launch(step: Step, command: list[str]) -> None:
-        words = step.words()
-        names.append(step.name)
+    def leave(step: Step, settings: dict[str, Any]) -> None:
         if step.declared.joins:
-            importlib.import_module(modules("stages")[step.stage]).STAGE.main(words)
+            importlib.import_module(modules("stages")[step.stage]).STAGE.main(step.words())
             return
-        settings, _ = read_arguments(words)
         run = open_run(settings["output_dir"], step.stage, settings)
         run.sample(0, "What is 1 + 1?", step.name)
         seed = 1 if "seed-1" in settings["output_dir"] else 0
         run.finish({"accuracy": rate(6 - 2 * seed, 8, 1)})
 
-    monkeypatch.setattr(runner, "_launch", launch)
-    return names
+    return replace_launch(monkeypatch, leave)
 
 
 def _run(*overrides: str, **flags: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from recipes.tiny_recipes import ROOT, enter, write_recipe, yaml_step
 from transformers import Qwen3Config
 
 from zero2chat import cli, stages
@@ -21,7 +22,6 @@ from zero2chat.recipes.plan import plan
 from zero2chat.recipes.recipe import load_recipe
 from zero2chat.recipes.training_cost import per_rank, read_job
 
-ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
 SHAPE = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "tie_word_embeddings": True}
 SHAPE |= {"num_attention_heads": HEADS, "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS}
@@ -102,15 +102,9 @@ def test_a_layer_keeps_what_forward_passes_kept(model: str, size: int, adapter: 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe with one pretrain step, whose tokenizer another step makes."""
-    for name in ("accelerate_configs", "chat_templates"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    folder = Path("recipes/own")
-    folder.mkdir(parents=True)
-    steps = [{"name": name, "stage": name, "config": f"{name}.yaml"} for name in ("tokenizer", "pretrain")]
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    enter(tmp_path, monkeypatch)
     made = {"output_dir": "runs/own/tokenizer", "dataset": "corpus", "vocab_size": VOCABULARY}
-    (folder / "tokenizer.yaml").write_text(yaml.safe_dump(made))
+    folder = write_recipe("recipes/own", [yaml_step(name, name) for name in ("tokenizer", "pretrain")], tokenizer=made)
     change(folder, output_dir="runs/own/pretrain")
     return folder
 
@@ -155,10 +149,9 @@ def test_every_stage_that_trains_can_be_planned() -> None:
 def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]:
     """The plan of an SFT step for one GPU and for two."""
     first, second = yaml.safe_load((recipe / "recipe.yaml").read_text())["steps"][:2]
-    step = {"name": "sft", "stage": "sft", "config": "sft.yaml"}
-    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": [first, second, step]}))
     sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}], "model_name_or_path": model}
-    (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | {"max_length": CONTEXT} | settings))
+    sft |= {"max_length": CONTEXT} | settings
+    write_recipe(recipe, [first, second, yaml_step("sft", "sft")], sft=sft)
     return {gpus: plan(str(recipe), "h100", gpus=gpus)["steps"]["sft"] for gpus in (1, 2)}
 
 

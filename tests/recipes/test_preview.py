@@ -119,18 +119,23 @@ def test_prompts_are_shown_up_to_the_answer(stage: str, config: Callable[..., st
         open_rows(config(stage, **settings), ["max_completion_length=null"])
 
 
-def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bare = tmp_path / "bare.yaml"
-    bare.write_text(Path(sft).read_text())
-    for arguments, says in (
-        ([str(bare)], "bare.yaml: no recipe beside it has a step with this YAML"),
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bare.yaml"], "bare.yaml: no recipe beside it has a step with this YAML"),
         (["none.yaml"], "none.yaml: No such file or directory"),
-        ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
-        ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
-        ([sft], "1 of 3 conversations are longer than max_length 100 (alpaca, row 0"),
-        ([sft, "--set", "overlong=drop", "--row", "3"], "--row 3: the rows are 0 to 1"),
-    ):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["preview", "--config", *arguments])
-        assert end.value.code == 2
-        assert says in capsys.readouterr().err
+        (["sft.yaml", "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
+        (["sft.yaml", "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
+        (["sft.yaml"], "1 of 3 conversations are longer than max_length 100 (alpaca, row 0"),
+        (["sft.yaml", "--set", "overlong=drop", "--row", "3"], "--row 3: the rows are 0 to 1"),
+    ],
+)
+def test_mistakes_are_those_of_the_stage(
+    sft: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bare.yaml").write_text(Path(sft).read_text())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["preview", "--config", *arguments])
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
+from recipes.tiny_recipes import enter, write_recipe, yaml_step
 
-ROOT = Path(__file__).parents[2]
 RUN = """import sys
 from zero2chat import cli
 from zero2chat.recipes import processes
@@ -48,14 +47,10 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.S
 
 @pytest.fixture(autouse=True)
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "accelerate_configs").symlink_to(ROOT / "accelerate_configs")
-    Path("recipes/r").mkdir(parents=True)
-    steps = [{"name": name, "stage": "corpus", "config": f"{name}.yaml"} for name in ("one", "two")]
-    Path("recipes/r/recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
-    for name in ("one", "two"):
-        settings = {"output_dir": f"runs/r/{name}", "datasets": [{"task": "word_problems", "n": 50}]}
-        Path(f"recipes/r/{name}.yaml").write_text(yaml.safe_dump(settings))
+    enter(tmp_path, monkeypatch)
+    texts = {"datasets": [{"task": "word_problems", "n": 50}]}
+    configs = {name: {"output_dir": f"runs/r/{name}", **texts} for name in ("one", "two")}
+    write_recipe("recipes/r", [yaml_step(name, "corpus") for name in configs], **configs)
     Path("step.py").write_text(STEP)
 
 

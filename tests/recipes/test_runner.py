@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from recipes.tiny_recipes import enter, replace_launch, write_recipe, yaml_step
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
@@ -25,54 +26,33 @@ from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.command_line import read_arguments
 from zero2chat.stages.open_run import changes, open_run
 
-ROOT = Path(__file__).parents[2]
-
-
-def _write(folder: Path, steps: list[dict[str, Any]], **configs: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
-    for name, settings in configs.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
-
-
-def _step(name: str, stage: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "stage": stage, "config": f"{name}.yaml", **more}
-
-
 CORPUS = {"output_dir": "runs/r/corpus", "datasets": [{"task": "word_problems", "n": 50}]}
 TOKENIZER = {"output_dir": "runs/r/tokenizer", "dataset": "runs/r/corpus"}
 OTHER = {"output_dir": "runs/r/other", "dataset": "runs/r/corpus", "vocab_size": 300}
 REPORT = {"output_dir": "runs/r/report", "steps": ["runs/r/corpus", "runs/r/tokenizer"]}
 STEPS = [
-    *(_step("corpus", "corpus"), _step("other", "tokenizer"), _step("tokenizer", "tokenizer")),
-    _step("report", "report"),
+    *(yaml_step("corpus", "corpus"), yaml_step("other", "tokenizer"), yaml_step("tokenizer", "tokenizer")),
+    yaml_step("report", "report"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """recipes/r of four steps."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "accelerate_configs").symlink_to(ROOT / "accelerate_configs")
-    _write(Path("recipes/r"), STEPS, corpus=CORPUS, tokenizer=TOKENIZER, other=OTHER, report=REPORT)
-    return Path("recipes/r")
+    enter(tmp_path, monkeypatch)
+    return write_recipe("recipes/r", STEPS, corpus=CORPUS, tokenizer=TOKENIZER, other=OTHER, report=REPORT)
 
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order; each leaves a finished run."""
-    names: list[str] = []
 
-    def launch(step: Step, command: list[str]) -> None:
-        # Open the folder as the stage does: from the command line alone.
-        settings, _ = read_arguments(step.words())
+    def leave(step: Step, settings: dict[str, Any]) -> None:
         run = open_run(settings["output_dir"], step.stage, settings)
         run.log({"step": 0})
         run.finish({})
-        names.append(step.name)
 
-    monkeypatch.setattr(runner, "_launch", launch)
-    return names
+    return replace_launch(monkeypatch, leave)
 
 
 def _run(*overrides: str, **flags: Any) -> dict[str, str]:
@@ -94,7 +74,7 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda steps: steps.append(_step("tokenizer", "tokenizer")), "two steps have the name 'tokenizer'"),
+        (lambda steps: steps.append(yaml_step("tokenizer", "tokenizer")), "two steps have the name 'tokenizer'"),
         (lambda steps: steps[0].update(stage="reprot"), "steps[0]: unknown stage 'reprot'; did you mean 'report'?"),
         (lambda steps: steps[0].update(nmae=1), "unknown key 'nmae'; did you mean 'name'?"),
         (lambda steps: steps[0].update({3: 1}), "unknown key '3'"),
@@ -139,9 +119,9 @@ def test_a_yaml_of_settings_is_no_recipe_and_says_what_to_add(recipe: Path) -> N
 def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(recipe: Path) -> None:
     source = {"task": "word_problems", "n": 50}
     changed = {"output_dir": "runs/r/more", "model": {"hidden_size": 64}}
-    _write(
+    write_recipe(
         recipe,
-        [_step("corpus", "corpus"), _step("more", "pretrain", set=changed)],
+        [yaml_step("corpus", "corpus"), yaml_step("more", "pretrain", set=changed)],
         corpus={"output_dir": "runs/r/corpus", "datasets": [source]},
         more={"output_dir": "runs/r/one", "model": {"hidden_size": 32, "num_hidden_layers": 2}, "max_steps": 3},
     )
@@ -155,34 +135,34 @@ def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(reci
 
 
 def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(recipe: Path) -> None:
-    _write(recipe, STEPS, other=OTHER | {"output_dir": "runs/r/tokenizer"})
+    write_recipe(recipe, STEPS, other=OTHER | {"output_dir": "runs/r/tokenizer"})
     with pytest.raises(UserError, match="steps other and tokenizer both write runs/r/tokenizer"):
         load_recipe(recipe)
-    _write(recipe, STEPS, other=OTHER | {"dataset": "runs/elsewhere/corpus"})
+    write_recipe(recipe, STEPS, other=OTHER | {"dataset": "runs/elsewhere/corpus"})
     with pytest.raises(UserError, match=r"runs/elsewhere/corpus is not a run, and no step of this recipe makes it"):
         _run(dry_run=True)
     assert load_recipe(recipe)  # it is read all the same
-    _write(recipe, STEPS, other=OTHER | {"dataset": "runs/quickstart/corpus/data"})
+    write_recipe(recipe, STEPS, other=OTHER | {"dataset": "runs/quickstart/corpus/data"})
     with pytest.raises(UserError, match=r"this recipe makes it: `zero2chat run recipes/quickstart` makes it"):
         _run(dry_run=True)
-    _write(recipe, STEPS, other=OTHER | {"dataset": "runs/quickstart/corpse"})
+    write_recipe(recipe, STEPS, other=OTHER | {"dataset": "runs/quickstart/corpse"})
     with pytest.raises(UserError, match="this recipe makes it: run the recipe that does"):
         _run(dry_run=True)
-    _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
+    write_recipe(recipe, STEPS, other={"dataset": "runs/r/corpus"})
     with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: give a folder, such as"):
         load_recipe(recipe)
 
 
 @pytest.mark.parametrize("path", ["runs/r/corpus/data/train-*.parquet", "./runs/r/corpus", "runs/r/../r/corpus/"])
 def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) -> None:
-    _write(recipe, STEPS, other=OTHER | {"dataset": path})
+    write_recipe(recipe, STEPS, other=OTHER | {"dataset": path})
     assert {step.name: step.after for step in load_recipe(recipe)}["other"] == ("corpus",)
 
 
 def test_a_report_without_a_yaml_shows_all_steps_in_order(recipe: Path, launched: list[str]) -> None:
     (recipe / "report.yaml").unlink()
     report = {"name": "report", "stage": "report"}
-    _write(recipe, [*STEPS[:-1], report])
+    write_recipe(recipe, [*STEPS[:-1], report])
     step = load_recipe(recipe)[-1]
     listed = ["runs/r/corpus", "runs/r/other", "runs/r/tokenizer"]
     assert step.settings == {"output_dir": "runs/r/report", "title": "r", "steps": listed}
@@ -191,11 +171,11 @@ def test_a_report_without_a_yaml_shows_all_steps_in_order(recipe: Path, launched
     assert set(_run().values()) == {"made"}
     assert set(_run().values()) == {"done"}
     # Settings of its own, and another step to show
-    _write(recipe, [*STEPS[:-1], report | {"set": {"title": "A page"}}])
+    write_recipe(recipe, [*STEPS[:-1], report | {"set": {"title": "A page"}}])
     assert _run("report.steps=[runs/r/corpus]")["report"] == "made"
     settings = json.loads(Path("runs/r/report/run.json").read_text())["fingerprint"]["settings"]
     assert settings == {"title": "A page", "steps": ["runs/r/corpus"]}
-    _write(recipe, [*STEPS[:-1], report | {"config": "report.yaml"}])
+    write_recipe(recipe, [*STEPS[:-1], report | {"config": "report.yaml"}])
     with pytest.raises(UserError, match=r"recipes/r/report\.yaml: No such file"):
         load_recipe(recipe)
 
@@ -222,7 +202,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
 
 def test_a_training_step_is_launched_with_its_accelerate_config(recipe: Path) -> None:
     evaluate = {"output_dir": "runs/r/e", "model_name_or_path": "x/y", "tasks": [{"task": "facts", "n": 3}]}
-    _write(recipe, [_step("e", "evaluate", accelerate_config="single_gpu")], e=evaluate)
+    write_recipe(recipe, [yaml_step("e", "evaluate", accelerate_config="single_gpu")], e=evaluate)
     (step,) = load_recipe(recipe)
     launch = "accelerate launch --quiet --config_file accelerate_configs/{}.yaml -m zero2chat.stages.evaluate --config "
     assert shlex.join(step.command()) == f"{launch.format('single_gpu')}recipes/r/e.yaml"
@@ -261,7 +241,7 @@ def test_a_changed_setting_stops_and_names_both_values(launched: list[str]) -> N
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300: `--restart tokenizer` runs this and all"):
         _run("tokenizer.vocab_size=300")
-    _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
+    write_recipe("recipes/r", STEPS, corpus=CORPUS | {"seed": 7})
     with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):
         _run()
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
@@ -272,7 +252,7 @@ def test_a_changed_input_stops_every_step_that_reads_it(launched: list[str]) -> 
     _run()
     Path("more.txt").write_text("a")
     corpus = CORPUS | {"datasets": [{"path": "more.txt"}]}
-    _write(Path("recipes/r"), STEPS, corpus=corpus)
+    write_recipe("recipes/r", STEPS, corpus=corpus)
     _run(restart="corpus")
     Path("more.txt").write_text("b")
     with pytest.raises(UserError, match=r"^corpus: more\.txt changed"):
@@ -309,7 +289,7 @@ def test_until_leaves_out_the_steps_after_it(launched: list[str]) -> None:
 def test_a_missing_token_is_named_first(recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zero2chat.hub.push.get_token", lambda: None)
     push = {"output_dir": "runs/r/out", "model_name_or_path": "runs/r/tokenizer", "push_to_hub": True}
-    _write(recipe, [*STEPS, _step("out", "sft")], out=push | {"datasets": [{"task": "sums", "n": 5}]})
+    write_recipe(recipe, [*STEPS, yaml_step("out", "sft")], out=push | {"datasets": [{"task": "sums", "n": 5}]})
     with pytest.raises(UserError, match="no token for the Hub"):
         runner.run("recipes/r")
     assert launched == []

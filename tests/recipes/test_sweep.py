@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from recipes.tiny_recipes import enter, replace_launch, write_recipe, yaml_step
 
 from zero2chat import cli
 from zero2chat.core import stats
@@ -20,10 +20,8 @@ from zero2chat.core.runs import write_jsonl
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import Step
 from zero2chat.recipes.sweep import sweep
-from zero2chat.stages.command_line import read_arguments
 from zero2chat.stages.open_run import open_run
 
-ROOT = Path(__file__).parents[2]
 ROWS = 10
 STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "corpus": ("corpus", {"datasets": [{"task": "word_problems", "n": 50}]}),
@@ -42,26 +40,17 @@ Sweep = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "accelerate_configs").symlink_to(ROOT / "accelerate_configs")
+    enter(tmp_path, monkeypatch)
     open_run("runs/q/tokenizer", "tokenizer", {"output_dir": "runs/q/tokenizer"}).finish({})
-    folder = Path("recipes/r")
-    folder.mkdir(parents=True)
-    steps = [{"name": name, "stage": stage, "config": f"{name}.yaml"} for name, (stage, _) in STEPS.items()]
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
-    for name, (_, settings) in STEPS.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"output_dir": f"runs/r/{name}", **settings}))
-    return folder
+    configs = {name: {"output_dir": f"runs/r/{name}", **settings} for name, (_, settings) in STEPS.items()}
+    return write_recipe("recipes/r", [yaml_step(name, stage) for name, (stage, _) in STEPS.items()], **configs)
 
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were launched, in order. A learning rate of 3e-4 answers 4 rows more, each seed one more."""
-    names: list[str] = []
 
-    def launch(step: Step, command: list[str]) -> None:
-        names.append(step.name)
-        settings, _ = read_arguments(step.words())
+    def leave(step: Step, settings: dict[str, Any]) -> None:
         if settings.get("max_steps") == "13":
             raise SystemExit(1)
         run = open_run(settings["output_dir"], step.stage, settings)
@@ -76,8 +65,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             {"accuracy_facts": rate, "accuracy": rate, "loss": {"value": 2.0 + right}, "stop_rate": stats.rate(0, ROWS)}
         )
 
-    monkeypatch.setattr(runner, "_launch", launch)
-    return names
+    return replace_launch(monkeypatch, leave)
 
 
 def _sweep(*values: str, **more: Any) -> dict[str, Any]:
@@ -197,8 +185,7 @@ def test_a_metric_that_was_not_measured_is_named_with_the_nearest(launched: list
 
 
 def test_without_a_step_that_evaluates_a_metric_is_asked_for(recipe: Path) -> None:
-    steps = [{"name": name, "stage": name, "config": f"{name}.yaml"} for name in ("corpus", "pretrain", "sft")]
-    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    write_recipe(recipe, [yaml_step(name, name) for name in ("corpus", "pretrain", "sft")])
     with pytest.raises(UserError, match=r"no step evaluates: name what to compare, such as --metric sft\.eval_loss"):
         _sweep(BOTH)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from report_fixtures import rate
+
 from zero2chat.report import changes
 from zero2chat.report.page import render
 from zero2chat.report.samples import group_part
@@ -15,10 +17,6 @@ from zero2chat.report.steps import StepResult
 
 SECTIONS = {stage: Section("Title", "Story", figures=(TASK_SCORES,)) for stage in ("sft", "grpo", "evaluate")}
 SECTIONS["evaluate"] = Section("Exam", "Story", metrics={"politeness_mine": "politeness, mine"}, figures=(TASK_SCORES,))
-
-
-def rate(value: float) -> dict[str, float]:
-    return {"value": value, "n": 100, "low": round(value - 0.05, 3), "high": round(value + 0.05, 3)}
 
 
 def sample(completion: str, score: float, step: int = 0, question: str = "2 + 2?") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_fixtures import rate
 
 from zero2chat import stages
 from zero2chat.report import page as pages
@@ -23,10 +24,6 @@ HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example o
 
 def render(steps: Sequence[StepResult], *args: Any, **options: Any) -> str:
     return pages.render(steps, SECTIONS, *args, **options)
-
-
-def rate(value: float) -> dict[str, float]:
-    return {"value": value, "n": 100, "low": value - 0.05, "high": value + 0.05}
 
 
 class _Page(HTMLParser):

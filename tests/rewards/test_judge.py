@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from servers import Handler, Server
 
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import judge as module
 from zero2chat.rewards.judge import judge, request, verdict
 
 
-class Server(ThreadingHTTPServer):
-    """Records the requests, and replies with a text, or with (status, body) for each request in turn."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
-        self.says: Any = "Good.\nVERDICT: 7/10"
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        says, body = self.server.says, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
-        says = says.pop(0) if isinstance(says, list) else says
-        reply = {"choices": [{"message": {"role": "assistant", "content": says}}]}
-        status, data = says if isinstance(says, tuple) else (200, json.dumps(reply))
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(data.encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, serve: Any) -> Server:
     monkeypatch.setattr(time, "sleep", lambda _, sleep=time.sleep: sleep(0.01))  # between tries
-    return serve(Server())
+    return serve(Server(saying("Good.\nVERDICT: 7/10")))
+
+
+def saying(*replies: str | int) -> Callable[[Handler, dict[str, Any]], None]:
+    """Reply with these texts and statuses in turn, and with the last one from then on."""
+    left = list(replies)
+
+    def reply(handler: Handler, _: Any) -> None:
+        says = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(says, int):
+            handler.give("sk-secret", says)
+        else:
+            handler.give_choice({"content": says})
+
+    return reply
 
 
 PROMPTS = [[{"role": "user", "content": "What is 2 + 2?"}]]
@@ -63,7 +45,7 @@ def test_a_grade_comes_back_and_the_last_message_was_judged(server: Server, monk
     monkeypatch.setenv("MY_KEY", "sk-secret")
     counted: dict[str, float] = {}
     options: dict[str, Any] = {"model": "m", "key_variable": "MY_KEY", "rubric": "Kind?"}
-    found = judge(ANSWERS, PROMPTS, url=server.url, log_metric=counted.__setitem__, **options)
+    found = judge(ANSWERS, PROMPTS, url=f"{server.url}/v1", log_metric=counted.__setitem__, **options)
     assert found == [0.7]
     assert counted == {"judge/left_out": 0.0}
     (asked,) = server.asked
@@ -100,22 +82,22 @@ def test_only_one_verdict_on_the_last_line_counts(reply: str, grade: float | Non
 
 def test_retries_are_counted(server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
-    server.says = [(503, ""), (429, ""), "VERDICT: 5/10"]
-    assert judge(["a"], ["q"], url=server.url, model="m", retries=2) == [0.5]
-    server.says = [(500, ""), (500, ""), "VERDICT: 1/10"]
+    server.says = saying(503, 429, "VERDICT: 5/10")
+    assert judge(["a"], ["q"], url=f"{server.url}/v1", model="m", retries=2) == [0.5]
+    server.says = saying(500, 500, "VERDICT: 1/10")
     options: dict[str, Any] = {"model": "m", "retries": 1, "key_variable": "MY_KEY", "at_once": 1}
     with caplog.at_level(logging.DEBUG):
-        assert judge(["a", "b"], ["q"] * 2, url=f"{server.url}?key=also-secret", **options) == [None, 0.1]
+        assert judge(["a", "b"], ["q"] * 2, url=f"{server.url}/v1?key=also-secret", **options) == [None, 0.1]
     assert len(server.asked) == 6
     assert server.asked[-1]["path"] == "/v1/chat/completions?key=also-secret"
-    assert f"{server.url}/chat/completions: no reply: it answered 500" in caplog.text
+    assert f"{server.url}/v1/chat/completions: no reply: it answered 500" in caplog.text
     assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_request_that_cannot_be_read_is_not_sent_again(status: int, server: Server) -> None:
-    server.says = [(status, ""), "VERDICT: 5/10"]
-    assert judge(["a", "b"], ["q"] * 2, url=server.url, model="m", at_once=1) == [None, 0.5]
+    server.says = saying(status, "VERDICT: 5/10")
+    assert judge(["a", "b"], ["q"] * 2, url=f"{server.url}/v1", model="m", at_once=1) == [None, 0.5]
     assert len(server.asked) == 2
 
 
@@ -133,9 +115,9 @@ def test_a_refusal_and_an_odd_key_keep_it_secret(
     key: str, status: int, says: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", key)
-    server.says = (status, "sk-secret")
+    server.says = saying(status)
     with pytest.raises(UserError, match=says) as error:
-        judge(["a"], ["q"], url=server.url, model="m", key_variable="MY_KEY")
+        judge(["a"], ["q"], url=f"{server.url}/v1", model="m", key_variable="MY_KEY")
     assert "sk-" not in str(error.value)
 
 

@@ -3,15 +3,14 @@ and none is asked for twice. GKD on tiny models."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from servers import Handler, Server
 from stage_fixtures import TEMPLATE, Configured, Train, history, main, metrics, sha256, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -162,39 +161,18 @@ def test_of_those_that_pass_the_first_are_kept_and_each_of_the_others_has_a_reas
 # ---- an endpoint
 
 
-class Handler(BaseHTTPRequestHandler):
-    """A model behind OpenAI's API; the server's `says(request)` is its choice, or a status."""
-
-    server: Any
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(body)
-        self.server.keys.add(self.headers.get("Authorization"))
-        says = self.server.says(body)
-        self.send_response(says if isinstance(says, int) else 200)
-        self.end_headers()
-        if isinstance(says, dict):
-            self.wfile.write(json.dumps({"choices": [says]}).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 def number(request: dict[str, Any]) -> int:
     return int(request["messages"][0]["content"].split()[2])
 
 
 def right(request: dict[str, Any], content: str | None = None, **more: Any) -> dict[str, Any]:
     content = rf"\boxed{{{number(request) + 1}}}" if content is None else content
-    return {"message": {"role": "assistant", "content": content} | more, "finish_reason": "stop"}
+    return {"message": {"content": content} | more}
 
 
 @pytest.fixture
-def server(serve: Any) -> Any:
-    made: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.requests, made.keys = [], set()
-    return serve(made)
+def server(serve: Any) -> Server:
+    return serve(Server(print))
 
 
 @pytest.fixture
@@ -202,9 +180,16 @@ def remote(train: Train, server: Any, prompts: Any) -> Train:
     """`remote(says, **endpoint)` → the folder of a run whose teacher is the server, which answers so."""
 
     def run(says: Callable[[dict[str, Any]], Any], **more: Any) -> Path:
-        server.says = says
+        def reply(handler: Handler, request: dict[str, Any]) -> None:
+            choice = says(request)
+            if isinstance(choice, int):
+                handler.give("", choice)
+            else:
+                handler.give_choice(**choice)
+
+        server.says = reply
         endpoint: dict[str, Any] = {
-            "url": f"http://127.0.0.1:{server.server_address[1]}/v1",
+            "url": f"{server.url}/v1",
             "model": "m",
             "at_once": 1,
             "retries": 0,
@@ -233,10 +218,11 @@ def test_an_endpoint_answers_in_the_teachers_place_reasoning_included_and_its_ke
         ][n]
 
     run = remote(says, key_variable="MY_KEY")
-    assert set(Counter(map(number, server.requests)).values()) == {2}
-    assert server.keys == {"Bearer sk-secret"}
+    assert set(Counter(map(number, server.asked)).values()) == {2}
+    assert {request["key"] for request in server.asked} == {"Bearer sk-secret"}
     messages = [{"role": "user", "content": PROMPTS[0]["prompt"]}]
-    assert server.requests[0] == {"model": "m", "temperature": 0.6, "max_tokens": 256, "messages": messages}
+    sent = {"model": "m", "temperature": 0.6, "max_tokens": 256, "messages": messages}
+    assert server.asked[0] == sent | {"path": "/v1/chat/completions", "key": "Bearer sk-secret"}
     values = rows(run)
     assert [row["messages"][-1] for row in values] == [
         {"role": "assistant", "reasoning_content": reasoning, "content": rf"\boxed{{{n}}}"}
@@ -254,9 +240,9 @@ def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_a
     where = "endpoint: http://127.0.0.1:.*: no reply: it answered 503; the answers to 4 of 6 prompts are saved: run"
     with pytest.raises(UserError, match=where):
         remote(lambda request: 503 if number(request) == 4 else right(request))
-    server.requests.clear()
+    server.asked.clear()
     assert len(rows(remote(right))) == 6
-    assert sorted(map(number, server.requests)) == [4, 4, 5, 5]
+    assert sorted(map(number, server.asked)) == [4, 4, 5, 5]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from stage_fixtures import LORA, Configured, Train, history, main, metrics
+from stage_fixtures import LORA, Configured, Train, losses, main, metrics
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.runs import read_jsonl
@@ -60,10 +60,6 @@ def base(configured: Configured, model_folder: Path, preferences: Path) -> Confi
 def learn(base: Configured) -> Train:
     """`learn(name, **changes)` → the folder of such a run."""
     return lambda name="run", **changes: main("dpo", base(name, **changes))
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in history(run)]
 
 
 def by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pair: Pair, side: str) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from stage_fixtures import Train, history, metrics, write_rows
+from stage_fixtures import Train, losses, metrics, write_rows
 from transformers import AutoModelForCausalLM
 from trl import KTOConfig, KTOTrainer
 
@@ -43,10 +43,6 @@ def learn(train: Train, model_folder: Path, preferences: Path) -> Train:
     """`learn(name, **changes)` → the folder of a small run on `preferences`."""
     own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
     return lambda name="run", **changes: train("kto", name, **own | changes)
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in history(run)]
 
 
 def read(path: Path) -> Any:

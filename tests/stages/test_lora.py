@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from zero2chat.models.adapters import merged
 from zero2chat.models.loading import load_model, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model, score_texts
 
-RANDOM = {"target_modules": "all-linear", "init_lora_weights": False}
 MUCH = LORA | {"lora_r": 8, "learning_rate": 3.0e-2}
 IDS = torch.arange(3, 40)[None]  # without the pad token, whose embedding is zero
 
@@ -33,14 +33,8 @@ def _assert_near(before: Path, after: Path, plain: Path) -> None:
 
 
 @pytest.fixture
-def start(model_folder: Path, tmp_path: Path) -> Path:
-    """An adapter of random weights on `model_folder`, as a stage saves it."""
-    base, tokenizer = load_model(model_folder)
-    torch.manual_seed(0)
-    adapter = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **RANDOM))
-    for part in (adapter, base.generation_config, tokenizer):
-        part.save_pretrained(tmp_path / "start")
-    return tmp_path / "start"
+def start(write_adapter: Callable[..., Path], tmp_path: Path) -> Path:
+    return write_adapter(tmp_path / "start")
 
 
 @pytest.fixture
@@ -48,7 +42,9 @@ def reward_adapter(model_folder: Path, tmp_path: Path) -> Path:
     """An adapter for a reward model of random opinions, as TRL's trainer saves it."""
     torch.manual_seed(0)
     base, tokenizer = load_reward_model(model_folder, fresh=True)
-    adapter = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", **RANDOM))
+    adapter = get_peft_model(
+        base, LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", init_lora_weights=False)
+    )
     torch.nn.init.normal_(adapter.base_model.model.score.modules_to_save["default"].weight)
     for part in (adapter, tokenizer):
         part.save_pretrained(tmp_path / "likes")
