@@ -172,10 +172,14 @@ def measure(args: InsideArguments, load: Load) -> Result:
     numbers["given"] = args.answer is not None
     page = render(numbers)
     if is_main_process():
-        wrote = f"wrote {args.file}" + (", in place of the earlier file (--page names another)" * args.file.exists())
-        args.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.file, page)
-        print("\n".join([*(f"left out: {line}" for line in inside.missing), wrote]), flush=True)
+        try:
+            replaced = ", in place of the earlier file (--page names another)" * args.file.exists()
+            args.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(args.file, page)
+        except OSError as error:
+            raise UserError(f"page: {args.file}: not writable ({error.strerror}): name another file") from error
+        lines = [*(f"left out: {line}" for line in inside.missing), f"wrote {args.file}{replaced}"]
+        print("\n".join(lines), flush=True)
     metrics = {name: {"value": numbers["sizes"][name]} for name in ("parameters", "layers", "heads")}
     last = numbers["lens"][-1]
     samples = [

@@ -186,6 +186,7 @@ def test_a_csvs_numbers_are_numbers_for_rewards_and_answers_are_as_written():
     assert rows["size"][:] == ["1_000", "2"]
     Path("b.csv").write_text("prompt,answer,level\na,1,2\n")
     Path("c.csv").write_text("prompt,answer\nb,2\n")  # which may lack a column
+    assert load_documents(_source("text", "1", "9" * 5000, name="d.csv"))["text"] == ["1", "9" * 5000]
     rows = load_problems(Source(path="csv", data_files=["b.csv", "c.csv"], label="both"))
     assert (rows["answer"][:], rows["level"][:]) == (["1", "2"], ["2", None])
 

@@ -98,6 +98,13 @@ def test_the_forced_end_of_a_thought_does_not_count_in_the_confidence(model_fold
     assert one.confidence == pytest.approx(confidence(own), abs=1e-5)
 
 
+def test_a_conversation_that_the_chat_template_rejects_is_one_line(model_folder):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"  # as Gemma's
+    with pytest.raises(UserError, match="chat template refuses a conversation: System role not supported"):
+        encode_prompts(tokenizer, PROMPTS[:1])
+
+
 def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
     """The greedy tokens, each from a whole forward pass of its own."""
     ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]

@@ -198,6 +198,10 @@ def test_a_model_that_cannot_read_the_text_or_computes_nan_is_refused(
     with pytest.raises(UserError, match="or a model in compare, computes NaN"):
         inside.measure(inside.InsideArguments(model_name_or_path=str(model_folder), **given), load_model)
     assert not (tmp_path / "x.html").exists()
+    (tmp_path / "x.html").write_text("a file, and no folder")
+    given |= {"compare": [], "page": f"{tmp_path}/x.html/y.html"}
+    with pytest.raises(UserError, match=r"y\.html: not writable \(.+\): name another file"):
+        inside.measure(inside.InsideArguments(model_name_or_path=str(model_folder), **given), load_model)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def _pickle(file: Path) -> None:
     [
         ("config.json", Path.unlink, r"no model \(no config\.json\)"),
         ("tokenizer.json", Path.unlink, r"no tokenizer \(no tokenizer\.json\)"),
+        ("config.json", lambda file: file.write_text("[]"), "cannot load the tokenizer"),
+        ("tokenizer.json", lambda file: file.write_text("{}"), "cannot load the tokenizer"),
         ("model.safetensors", Path.unlink, "cannot load the model"),
         ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[:1000]), "cannot load the model"),
         ("model.safetensors", _pickle, "cannot load the model"),

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _MOST_LISTED = 20
 _DELIMITERS = ",;\t|"
+_LONGEST_NUMBER = 1000  # characters; Python refuses to read an integer of more than 4300 digits
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 csv.field_size_limit(sys.maxsize)
 
@@ -112,6 +113,8 @@ def _without_nulls(value: Any) -> Any:
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
     """Return cells as numbers if all are written as numbers. Text such as 02139 or 1_000 is no number."""
     if not all(isinstance(cell, str) and NUMBER.fullmatch(cell.strip()) for cell in cells):
+        return cells
+    if max(map(len, cells), default=0) > _LONGEST_NUMBER:
         return cells
     numbers = [float(cell) if set(cell) & set(".eE") else int(cell) for cell in cells]
     return numbers if all(abs(number) < 2**63 for number in numbers) else cells

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from jinja2 import TemplateError
 from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -117,15 +118,19 @@ def encode_prompts(
 ) -> list[list[int]]:
     """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
     are neutralised. `schemas` has, for each prompt, None or the schemas of its own tools, which the model sees but
-    cannot run. Without `schemas`, all prompts have `tools`. `template` has options of the chat template."""
+    cannot run. Without `schemas`, all prompts have `tools`. `template` has options of the chat template. Raises
+    `UserError` if the template rejects a conversation."""
     encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **(template or {}))
     harmless = [neutral(messages, tokenizer) for messages in prompts]
-    if schemas is None:
-        shown = neutral(tools.schemas, tokenizer) if tools else None
-        ids: list[list[int]] = encode(harmless, tools=shown)["input_ids"]
-        return ids
-    own = zip(harmless, schemas, strict=True)
-    return [encode(prompt, tools=neutral(some, tokenizer) or None)["input_ids"] for prompt, some in own]
+    try:
+        if schemas is None:
+            shown = neutral(tools.schemas, tokenizer) if tools else None
+            ids: list[list[int]] = encode(harmless, tools=shown)["input_ids"]
+            return ids
+        own = zip(harmless, schemas, strict=True)
+        return [encode(prompt, tools=neutral(some, tokenizer) or None)["input_ids"] for prompt, some in own]
+    except TemplateError as error:
+        raise UserError(f"the model's chat template refuses a conversation: {error}") from error
 
 
 def answer(

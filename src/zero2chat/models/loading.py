@@ -31,7 +31,7 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
 
     try:
         return AutoTokenizer.from_pretrained(str(path), revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of whatever type a damaged file, also config.json, leads to
         raise _refused(path, folder, "tokenizer", error) from error
 
 
