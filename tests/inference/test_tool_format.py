@@ -295,6 +295,11 @@ def test_json_that_is_no_call_is_an_error_that_the_model_reads(qwen, ours, talk,
         assert asked.queries == []
 
 
+@pytest.mark.parametrize(("levels", "is_read"), [(60, True), (65, False), (480, False), (100_000, False)])
+def test_a_call_too_deep_for_templates_and_copies_is_invalid(levels, is_read):
+    assert (parsed("[" * levels + "]" * levels) is not None) == is_read
+
+
 def test_half_a_surrogate_pair_anywhere_in_a_call_can_be_sent_on():
     whole = {"name": "a?", "arguments": {"b?": ["c?"]}}
     assert parsed(r'{"name": "a\ud83d", "arguments": {"b\ud800": ["c\udc00"]}}') == whole

@@ -376,13 +376,22 @@ def render_messages(
     return text
 
 
+_DEEPEST = 64  # levels of a call's JSON: rendering and copying a conversation recurses, and fails at some hundred
+
+
 def parsed(text: str) -> Any:
-    """Parse a JSON text; None if invalid. Half a surrogate pair, which UTF-8 cannot hold, becomes `?`."""
+    """Parse a JSON text; None if invalid or too deep. Half a surrogate pair, which UTF-8 cannot hold, becomes `?`."""
     try:
         value = json.loads(text)
-        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        return value if _depth(value) <= _DEEPEST else None
     except (ValueError, RecursionError):
         return None
+
+
+def _depth(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inside), default=0)
 
 
 def printed(messages: Any) -> Any:
