@@ -126,7 +126,7 @@ def test_a_thought_is_one_line_on_stderr_and_a_first_line_says_what_the_model_ca
     _, tokenizer = load_model(folder)
     set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
     tokenizer.save_pretrained(folder)
-    datasets = [{"task": "word_problems"}, {"task": "sums"}, {"task": None}, 3]
+    datasets = [{"task": "word_problems"}, {"task": "sums"}, {"path": "own/chats.jsonl"}, {"task": None}, 3]
     settings = {"fingerprint": {"stage": "sft", "settings": {"datasets": datasets}}}
     (folder / "run.json").write_text(json.dumps(settings))
     made_to_say(monkeypatch, tokenizer, "<think>2 + 3\n" + "= 5 " * 22 + "</think>It is 5.")
@@ -135,7 +135,7 @@ def test_a_thought_is_one_line_on_stderr_and_a_first_line_says_what_the_model_ca
     written = capsys.readouterr()
     assert written.out == "It is 5.\n"
     about, thought = written.err.splitlines()
-    assert about == f"{folder}: trained on word problems, sums; context 128 tokens; thinking on"
+    assert about == f"{folder}: trained on word problems, sums, chats; context 128 tokens; thinking on"
     assert thought.startswith("thought: 2 + 3 = 5 = 5")
     assert thought.endswith(" …")
     cli_options = ["chat", str(folder), "--prompt", "2 + 3?", "--thinking"]

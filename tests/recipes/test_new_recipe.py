@@ -290,6 +290,7 @@ def test_own_columns_reward_and_system_prompt_are_in_training_and_evaluation(
         words += ["--columns", f"{name}={own}"]
     cli.main([*words, "--reward", "manners.style", "--system", "Be kind.", "--json"])
     out = capsys.readouterr().out
+    assert " steps; rewarded by exact_match, style\n" in out
     files = {name: yaml.safe_load(text) for name, text in json.loads(out.splitlines()[-1])["files"].items()}
     (sft,), (grpo,), (scored,) = (files[f"{name}.yaml"]["datasets"] for name in ("sft", "grpo", "after"))
     assert {source["system"] for source in (sft, grpo, scored)} == {"Be kind."}

@@ -85,12 +85,17 @@ def about(model: str, session: Session) -> str:
         made["settings"].get("datasets") for _, made in _runs(model, warn=False) if made.get("stage") in ("sft", "grpo")
     ]
     entries = [one for datasets in listed if isinstance(datasets, list) for one in datasets if isinstance(one, Mapping)]
-    tasks = [task.rpartition(".")[2].replace("_", " ") for one in entries if isinstance(task := one.get("task"), str)]
+    named = [(one.get("task"), one.get("path")) for one in entries]
+    data = [
+        str(task).rpartition(".")[2].replace("_", " ") if task else Path(str(path)).stem
+        for task, path in named
+        if task or path
+    ]
     sampling, thoughts, limit = session.sampling, session.thoughts, session.sampling.thinking
     is_budget = limit is not None and not isinstance(limit, bool)
     how = f"at most {limit} tokens" if is_budget else "off" if limit is False else "on"
     parts = [
-        *([f"trained on {', '.join(dict.fromkeys(tasks))}"] if tasks else []),
+        *([f"trained on {', '.join(dict.fromkeys(data))}"] if data else []),
         f"context {session.limit} tokens",
         f"thinking {how}" if thoughts.thinks else "does not think",
         *([f"declines if less than {sampling.abstain_below:.0%} sure"] if sampling.abstain_below else []),

@@ -103,7 +103,7 @@ def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: 
         f"With Ollama, quantized to about 4.5 bits per weight by zero2chat:\n\n```bash\n{_CONVERTER}\n"
         f"{fetch}\nzero2chat export {name}{merge} --gguf q4_k_m --out {name}-gguf\n"
         f"ollama create {name.lower()} -f {name}-gguf/Modelfile\nollama run {name.lower()}\n```\n\n"
-        "Neither breaks control tokens in a user's text.",
+        "Neither program neutralizes control tokens in a user's text.",
     )
 
 

@@ -200,7 +200,9 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
     cost = f"{method}, {memory['peak']:.1f} GB at a micro-batch of 1"
     n = made.get("num_train_epochs")
     epochs = f"{n} epoch{'s' * (n > 1)}, " if n else ""
-    return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}; {epochs}{steps:,} steps"
+    rewards = ", ".join(reward["function"].rpartition(".")[2] for reward in made.get("rewards", ()))
+    said = f"{rows}; {cost}; {epochs}{steps:,} steps" + (f"; rewarded by {rewards}" if rewards else "")
+    return step, f"{part.stage} on {', '.join(part.counts)}: {said}"
 
 
 def _of_stage(part: Part, base: Base) -> dict[str, Any]:
