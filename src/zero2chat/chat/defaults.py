@@ -85,11 +85,10 @@ def about(model: str, session: Session) -> str:
         made["settings"].get("datasets") for _, made in _runs(model, warn=False) if made.get("stage") in ("sft", "grpo")
     ]
     entries = [one for datasets in listed if isinstance(datasets, list) for one in datasets if isinstance(one, Mapping)]
-    named = [(one.get("task"), one.get("path")) for one in entries]
     data = [
-        str(task).rpartition(".")[2].replace("_", " ") if task else Path(str(path)).stem
-        for task, path in named
-        if task or path
+        str(task).rpartition(".")[2].replace("_", " ") if (task := one.get("task")) else Path(str(one["path"])).stem
+        for one in entries
+        if one.get("task") or one.get("path")
     ]
     sampling, thoughts, limit = session.sampling, session.thoughts, session.sampling.thinking
     is_budget = limit is not None and not isinstance(limit, bool)
