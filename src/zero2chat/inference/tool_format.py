@@ -18,7 +18,6 @@ from transformers.utils.chat_template_utils import DocstringParsingException, Ty
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, as_mistakes_of, nearest
 from zero2chat.core.registry import own_function
-from zero2chat.core.text import on_terminal
 from zero2chat.models.tokenization import CALL_TAGS, THINK_END, THINK_START, control_ids, neutral
 from zero2chat.tools.environments import OBSERVATION, SECONDS, Episode, bounded, methods, needs_consent
 from zero2chat.tools.tool_functions import NAMES, python, search_in
@@ -392,18 +391,3 @@ def parsed(text: str) -> Any:
 def _depth(value: Any) -> int:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, inside), default=0)
-
-
-def printed(messages: Any) -> Any:
-    """Prepare messages for a terminal and a table: remove escape sequences, and convert arguments of calls to JSON
-    text, because a model's arguments fit no column's type."""
-    if isinstance(messages, str):
-        return on_terminal(messages)
-    if isinstance(messages, list):
-        return [printed(message) for message in messages]
-    if isinstance(messages, dict):
-        return {
-            key: json.dumps(value) if key == "arguments" and isinstance(value, dict) else printed(value)
-            for key, value in messages.items()
-        }
-    return messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from trl.models import unwrap_model_for_generation
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
-from zero2chat.inference.tool_format import printed
+from zero2chat.core.text import on_terminal
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.trainers.callbacks import RunCallback
@@ -81,7 +82,7 @@ class ResumableTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if getattr(self, "log_completions", False):  # TRL's trainers that sample print some, and save a table of all
             for column in (self._logs["prompt"], self._logs["completion"], *self._logs.get("extra", {}).values()):
-                column.extend([printed(column.popleft()) for _ in range(len(column))])
+                column.extend([_printed(column.popleft()) for _ in range(len(column))])
         super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
@@ -258,3 +259,18 @@ def shard_precisely(plugin: Any) -> None:
             plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None
         )
     transformers.trainer.update_fsdp_plugin_peft = lambda *_: None
+
+
+def _printed(messages: Any) -> Any:
+    """Prepare messages for a terminal and a table: remove escape sequences, and convert arguments of calls to JSON
+    text, because a model's arguments fit no column's type."""
+    if isinstance(messages, str):
+        return on_terminal(messages)
+    if isinstance(messages, list):
+        return [_printed(message) for message in messages]
+    if isinstance(messages, dict):
+        return {
+            key: json.dumps(value) if key == "arguments" and isinstance(value, dict) else _printed(value)
+            for key, value in messages.items()
+        }
+    return messages
