@@ -112,9 +112,9 @@ def _without_nulls(value: Any) -> Any:
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
     """Return cells as numbers if all are written as numbers. Text such as 02139 or 1_000 is no number."""
-    if not all(isinstance(cell, str) and NUMBER.fullmatch(cell.strip()) for cell in cells):
-        return cells
-    if max(map(len, cells), default=0) > _LONGEST_NUMBER:
+    if not all(
+        isinstance(cell, str) and len(cell) <= _LONGEST_NUMBER and NUMBER.fullmatch(cell.strip()) for cell in cells
+    ):
         return cells
     numbers = [float(cell) if set(cell) & set(".eE") else int(cell) for cell in cells]
     return numbers if all(abs(number) < 2**63 for number in numbers) else cells
