@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -59,8 +58,8 @@ def rank_answers(
     model, tokenizer = load_for_use(model_path)
     try:
         encode_prompts(tokenizer, [prompt for _, prompt in left])
-    except (TemplateError, ValueError) as error:  # for example an unknown role; ValueError: there is no template
-        raise UserError(f"{model_path}: its chat template refuses a prompt: {error}") from error
+    except ValueError as error:  # there is no template
+        raise UserError(f"{model_path}: {error}") from error
     console = Console(highlight=False)
     orders = typed()
     print(HELP, flush=True)
