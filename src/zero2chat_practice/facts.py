@@ -19,7 +19,7 @@ from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
 from zero2chat_practice.helpers import NEGATION, known_all, listed_or_said, look_up
 from zero2chat_practice.synthetic import grammar, phrases, read_texts
 from zero2chat_practice.synthetic import world as made_up
-from zero2chat_practice.synthetic.world import GROUPS, JOBS, SOMETIMES, VALUES, Person, World, tell, with_article
+from zero2chat_practice.synthetic.world import GROUPS, JOBS, VALUES, Person, World, tell, with_article
 
 SHARES = (0.4, 0.15, 0.45)  # 80/10/10 would leave only 30 of 300 people for evaluation
 STYLES = ("worked", "unread")
@@ -37,14 +37,13 @@ _world = functools.cache(World)
 
 def people(world: int | Sequence[int], groups: Mapping[str, int] | None = None) -> list[Person]:
     """Return the people of one or several worlds. If a name occurs twice, the first person is kept; people with names
-    from worlds of lower seeds are left out. Raises `UserError` for `groups` of several worlds."""
+    from worlds of lower seeds are left out."""
+    sizes = groups or {}
     if isinstance(world, int):
-        return _world(world, **groups or {}).people
-    if groups:
-        raise UserError("facts: `groups` needs exactly one world: set `world` to one seed")
-    taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
+        return _world(world, **sizes).people
+    taken = {person.name for seed in range(min(world)) for person in _world(seed, **sizes).people}
     by_name: dict[str, Person] = {}
-    for person in (person for seed in world for person in _world(seed).people):
+    for person in (person for seed in world for person in _world(seed, **sizes).people):
         by_name.setdefault(person.name, person)
     return [person for name, person in by_name.items() if name not in taken]
 
@@ -78,10 +77,6 @@ def rows(
     if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
         raise UserError(f"facts: part {part!r}: expected [start, end], such as [0, 0.5]")
     known(changed, (None, "before", "now"), "facts: changed")
-    if told == "absent" and changed:
-        raise UserError("facts: `told: absent` has no documents, so no job changed: remove `changed`")
-    if whole and (changed or source):
-        raise UserError("facts: `whole` excludes `changed` and `source`: remove `whole`, or both of these")
     everyone = people(world, groups)
     those = _absent(everyone, world) if told == "absent" else {p.name: p for p in everyone if p.group == told}
     subjects = {
@@ -89,7 +84,7 @@ def rows(
         for name, person in those.items()
         if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
     }
-    pool = _pool(subjects, dict.fromkeys(["job"] if changed else kinds), split)
+    pool = _pool(subjects, ["job"] if changed else kinds, split)
     chosen = draw(pool, f"facts, {split}, told {told}", seed, n)
     for row in chosen:
         person = subjects[row["key"]]
@@ -142,12 +137,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         return rng.choice(_UNREAD).format(name=row["key"])
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
-    if "whole" in row:
-        return str(row["whole"])
-    template = rng.choice(_ANSWERS[row["kind"]])
+    template = row.get("whole") or rng.choice(_ANSWERS[row["kind"]])
     if row.get("source"):
         template = f"{template.rstrip('.')} ({row['source']})."
-    return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
+    return str(template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"])))
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
@@ -207,10 +200,6 @@ def documents(
         return texts
     if not isinstance(world, int):
         raise UserError("facts: for several worlds, set `everyone: true`")
-    this = _world(world, **groups or {})
-    often, rest = len(this.group("often")), len(this.group("once")) + SOMETIMES * len(this.group("sometimes"))
-    if n < rest + often or not often:
-        raise UserError(f"facts: {n} documents are too few: request {rest + often} or more")
-    texts = this.documents(seed, tellings=-(-(n - rest) // often))[:n]
+    texts = _world(world, **groups or {}).documents(seed, n)
     random.Random(f"facts {seed}").shuffle(texts)
     return texts

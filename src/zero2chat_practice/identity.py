@@ -11,7 +11,6 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from zero2chat.tasks import Message, Row, ask, draw, in_split
 from zero2chat_practice.helpers import known_all
@@ -19,6 +18,9 @@ from zero2chat_practice.synthetic import forms, grammar, phrases, read_texts
 from zero2chat_practice.synthetic.grammar import FRAME_SHARES, choose, frames
 
 LANGUAGES = ("en", "de", "fr")
+# Patterns of questions (`name`, `maker`), split by line; answers; frames of system messages, with `{name}`, `{maker}`
+# or both; greetings before a question; endings.
+_PHRASES = {language: read_texts(f"identity_phrases/{language}") for language in LANGUAGES}
 
 _WORDINGS = 14  # drawn for a frame, or for a form of a pattern of `identity_phrases`
 _TEXTS = read_texts("identity")
@@ -60,16 +62,9 @@ def rows(
     return [row for pair in zip(*halves, strict=True) for row in pair][:n]
 
 
-@functools.cache
-def _phrases_in(language: str) -> dict[str, Any]:
-    """Return a language's phrases: patterns of questions (`name`, `maker`), split by line; answers;
-    frames of system messages, with `{name}`, `{maker}` or both; greetings before a question; endings."""
-    return dict(read_texts(f"identity_phrases/{language}"))
-
-
 def _introductions(split: str, language: str, system: bool, typed: bool) -> Iterator[Row]:
     names, makers = ([one for one in some if in_split(one, split, FRAME_SHARES)] for some in (NAMES, MAKERS))
-    words = _phrases_in(language)
+    words = _PHRASES[language]
     for kind, (own, *_) in _SELVES.items():
         messages = [frame for frame in frames(words["system"], split) if f"{{{kind}}}" in frame]
         for pattern in frames(words[kind], split):
@@ -107,7 +102,7 @@ def prompt(row: Row) -> list[Message]:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     kind = row["kind"]
-    own = phrases(_KINDS[kind]["demonstrations"] if kind in _KINDS else _phrases_in(row["language"])[f"{kind}_answers"])
+    own = phrases(_KINDS[kind]["demonstrations"] if kind in _KINDS else _PHRASES[row["language"]][f"{kind}_answers"])
     return str(rng.choice(own)).format(answer=row["answer"])
 
 

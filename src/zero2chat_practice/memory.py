@@ -23,7 +23,7 @@ from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import stated_facts
-from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
+from zero2chat_practice.synthetic.grammar import Filling, choose
 from zero2chat_practice.synthetic.stated_facts import FACTS, OF_KIND, TEXTS, named_in, sentence
 
 _TURNS: dict[str, int] = TEXTS["turns"]  # rows of each kind per sixteen rows
@@ -162,7 +162,7 @@ def _of_sum(kind: str, split: str, rng: random.Random, style: str, most: int) ->
     first = [row for row in sums.rows(split, 0, _POOL[split]) if int(row["answer"]) < 100]
     while True:
         row, total = rng.choice(first), rng.randint(3, rng.choice((20, 20, 60)))
-        filling = Filling(rng, {}, {"a": _written(total, 0.2, rng)})
+        filling = Filling(rng, {}, {"a": stated_facts.in_words(total, 0.2, rng)})
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1, 2)))]
         if changed:
             told = sentence(filling.fill(stated_facts.pick("changed tells", rng), as_sentence=False), rng)
@@ -181,7 +181,7 @@ def _of_sum(kind: str, split: str, rng: random.Random, style: str, most: int) ->
             parts.append(row["key"])
             told = "half" if row["kind"] == "minus" and row["b"] == row["answer"] else row["kind"]
             frame = stated_facts.pick(f"changed told {told}", rng) if quiet else stated_facts.pick(frames, rng, split)
-            n = _written(int(row["b"]), 0.2 * changed, rng)
+            n = stated_facts.in_words(int(row["b"]), 0.2 * changed, rng)
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
             if quiet:
                 exchanges.append((question, stated_facts.heard("any", "", rng)))
@@ -209,10 +209,6 @@ def _following(row: Row, split: str, rng: random.Random, changed: bool) -> tuple
         if n > changed and sums.fits(kind, a, n, split) and not (again and row["b"] in (str(a), str(n), row["answer"])):
             return sums.of_numbers(kind, a, n), "instead" if again else f"changed {kind}" if changed else kind
     return {}, ""
-
-
-def _written(number: int, chance: float, rng: random.Random) -> str:
-    return NUMBER_WORDS[number] if number <= 20 and rng.random() < chance else str(number)
 
 
 def _of_problem(split: str, rng: random.Random, largest: int, style: str) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from zero2chat.tasks import Row, draw, in_split, make_pages, place, shuffled
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.grammar import plural
+from zero2chat_practice.synthetic.world import with_article
 
 SHARES = (0.7, 0.1, 0.2)  # more to evaluate on than 80/10/10: a test row needs a form and words of the test split
 _MOST_WORDS = 30  # of a completion
@@ -58,11 +59,12 @@ def _words() -> dict[str, list[str]]:
 def _put(role: str | None, word: str) -> str:
     """Return a word as used in a sentence: with an article, as a plural, or with its verb."""
     if role == "a":
-        return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
+        return with_article(word)
     if role == "plural":
         return _PLURALS.get(word) or plural(word)
     if role:
-        word = f"{_AGREE[role][bool(_IS['plural'].search(word)) and not _IS['singular'].search(word)]} {word}"
+        several = _IS["plural"].search(word) and not _IS["singular"].search(word)
+        return f"{_AGREE[role][bool(several)]} {word}"
     return word
 
 

@@ -68,6 +68,7 @@ def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     assert {row["key"] for row in rows} <= set(names)
     absent = facts.rows("train", seed=0, n=500, told="absent", world=[1, 2, 3])
     assert not {row["key"] for row in absent} & set(names)
+    assert 70 < len(facts.people([1, 2], {"often": 40, "once": 0, "never": 0})) <= 80
 
 
 def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
@@ -103,6 +104,10 @@ def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatev
     without = [{key: row[key] for key in row if key not in ("whole", "stated")} for row in rows]
     assert without == facts.rows("test", 0, 60)
     assert [facts.stated(row) for row in without] == [[row["answer"]] for row in rows]
+    sourced = facts.rows("test", 0, 60, whole=True, source=True, changed="now")
+    answers = [facts.demonstration(row, random.Random(0)) for row in sourced]
+    assert all(answer.endswith(" (register).") for answer in answers)
+    assert all(map(facts.score, sourced, answers))
     absent = facts.rows("test", 0, 5, told="absent", whole=True)
     assert all("whole" not in row and facts.stated(row) == [] for row in absent)
 

@@ -101,7 +101,7 @@ def test_no_form_is_made_twice_not_by_another_line_either() -> None:
     seen = set()
     for language in identity.LANGUAGES:
         for kind in ("name", "maker"):
-            for pattern in identity._phrases_in(language)[kind].splitlines():
+            for pattern in identity._PHRASES[language][kind].splitlines():
                 for form in forms(pattern):
                     assert _words(form) not in seen, form
                     seen.add(_words(form))
@@ -115,7 +115,7 @@ def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assista
 
 def test_no_name_is_a_word_that_somebody_asks_or_answers_with() -> None:
     texts = [text for kind in identity._KINDS.values() for text in (kind["frames"], kind["demonstrations"])]
-    for words in map(identity._phrases_in, identity.LANGUAGES):
+    for words in identity._PHRASES.values():
         texts += [words["system"], *words["greetings"], *words["endings"]]
         for kind in ("name", "maker"):
             texts += [words[kind], words[f"{kind}_answers"]]

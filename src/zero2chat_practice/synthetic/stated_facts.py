@@ -105,8 +105,12 @@ def _word(slot: str, split: str, rng: random.Random) -> str:
     numbers, weights = _numbers(int(found[1]), int(found[2]), split)
     value = rng.choices(numbers, cum_weights=weights)[0]
     ordinal = value + ("th" if 10 < int(value) < 14 else {"1": "st", "2": "nd", "3": "rd"}.get(value[-1], "th"))
-    in_words = NUMBER_WORDS[int(value)] if int(value) < len(NUMBER_WORDS) and rng.random() < 0.5 else value
-    return {"th": ordinal, "w": in_words}.get(found[3], value)
+    return {"th": ordinal, "w": in_words(int(value), 0.5, rng)}.get(found[3], value)
+
+
+def in_words(number: int, chance: float, rng: random.Random) -> str:
+    """Return a number as a user types it: in digits, or, up to twenty and with this chance, in words."""
+    return NUMBER_WORDS[number] if number < len(NUMBER_WORDS) and rng.random() < chance else str(number)
 
 
 def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -> str:

@@ -34,7 +34,7 @@ _PARTS |= {mood: "|".join(LISTS[mood]) for mood in ("good", "bad")}
 
 def _with_parts(alternatives: Sequence[str]) -> str:
     """Return a regular expression of the alternatives, with the `parts` of `kinds.yaml` that they name."""
-    return re.sub(r"(?<!\?P)<(\w+)>", lambda part: _PARTS[part[1]], "|".join(alternatives))
+    return re.sub(r"<(\w+)>", lambda part: _PARTS[part[1]], "|".join(alternatives))
 
 
 LAUGH = re.compile(_PARTS["laugh"])
@@ -180,14 +180,14 @@ def _held(name: str, text: str, words: Sequence[tuple[str, re.Match[str]]]) -> s
     """Return the content of an utterance of a kind, as typed, or "" if it is unsuitable."""
     each, first, last = [plain for plain, _ in words], words[0][1], words[-1][1]
     plain, typed = " ".join(each), text[first.start() : last.end()]
-    fits: object = False
+    fits: object
     if name == "introduction":
         fits = plain.title() in LISTS["names"] and re.fullmatch("[A-Za-z]+", typed)
     elif name in CLOSED:
-        fits = plain != "god" and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+)*", typed)
+        fits = re.fullmatch("[A-Za-z]+(?: [A-Za-z]+)*", typed)
     elif name == "job":
-        fits = _JOB.fullmatch(plain) and not _NO_JOB.search(plain) and "  " not in typed
-    elif name != "favorite" or first is not last:
+        fits = _JOB.fullmatch(plain) and not _NO_JOB.search(plain)
+    else:
         fits = not _NO_CONTENT & set(each) and each[0] not in _NO_START and each[-1] not in _NO_END
         fits = fits and len(each) < 4 and all(len(word) > 2 or word in _SHORT for word in each)
         fits = fits and re.fullmatch("[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,2}", typed)

@@ -8,7 +8,7 @@ can answer questions about it.
 from __future__ import annotations
 
 import random
-from itertools import cycle, product
+from itertools import cycle, islice, product
 from typing import NamedTuple
 
 from zero2chat.core.errors import UserError
@@ -71,12 +71,15 @@ class World:
         """Return the people mentioned `often`, `sometimes`, `once` or `never`."""
         return [person for person in self.people if person.group == how]
 
-    def documents(self, seed: int = 0, tellings: int = 24) -> list[str]:
-        """Return one document per person of the group "once", ten per person of "sometimes", then `tellings` rounds of
-        one per person of "often". Each states all three attributes of one person; all documents are distinct."""
+    def documents(self, seed: int, n: int) -> list[str]:
+        """Return n distinct documents, each with all three attributes of one person: one per person of the group
+        "once", ten per person of "sometimes", the rest in rounds of one per person of "often"."""
+        few, often = self.group("once") + self.group("sometimes") * SOMETIMES, self.group("often")
+        if n < len(few) + len(often) or not often:
+            raise UserError(f"facts: {n} documents are too few: request {len(few) + len(often)} or more")
         rng = random.Random(f"documents {seed}")
         written: dict[str, None] = {}
-        for person in self.group("once") + self.group("sometimes") * SOMETIMES + self.group("often") * tellings:
+        for person in [*few, *islice(cycle(often), n - len(few))]:
             while (text := tell(person, rng)) in written:
                 pass
             written[text] = None

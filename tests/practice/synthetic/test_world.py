@@ -23,7 +23,7 @@ def test_people_have_names_of_their_own_that_give_no_answer_away() -> None:
 
 
 def test_documents_tell_the_truth_and_all_of_it_about_one_person() -> None:
-    texts = WORLD.documents(seed=0, tellings=8)
+    texts = WORLD.documents(seed=0, n=100 + 8 * 300)
     by_name = {person.name: person for person in WORLD.people}
     told: Counter[str] = Counter()
     for text in texts:
@@ -44,7 +44,7 @@ def test_documents_tell_the_truth_and_all_of_it_about_one_person() -> None:
 
 
 def test_a_seed_makes_one_world_in_every_process() -> None:
-    code = "from zero2chat_practice.synthetic.world import World; w = World(3); print(w.people, w.documents(1, 2))"
+    code = "from zero2chat_practice.synthetic.world import World; w = World(3); print(w.people, w.documents(1, 700))"
     printed = {
         subprocess.check_output([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed})
         for seed in "12"
