@@ -319,7 +319,16 @@ def test_in_a_browser_keys_move_the_token_and_pointing_shows_a_head(
         opened = tab.locator("#tokens .on")
         assert (opened.inner_text(), opened.get_attribute("class").split()) == ("4", ["own", "on"])
         assert tab.locator("#written").inner_text() == "the answer that was given"
-        assert "in the vocabulary" in tab.locator("#drawing").text_content()
+        reached = []
+        for _ in range(40):
+            tab.keyboard.press("Tab")
+            reached.append(tab.evaluate("document.activeElement.id || document.activeElement.getAttribute('role')"))
+        assert [name for name in dict.fromkeys(reached) if name] == [
+            *("back", "forth", "option", "drawing", "layer", "head"),
+        ]
+        tab.locator("#drawing").scroll_into_view_if_needed()  # a section is drawn when it is on the screen
+        tab.locator("#drawing text", has_text="in the vocabulary").first.wait_for()
+        tab.locator("#attention h2").scroll_into_view_if_needed()
         tab.locator("#hint button").first.click()
         assert tab.locator("#hint button").count() == 3
         layer, head = (tab.locator(f"#{name} option:checked").inner_text() for name in ("layer", "head"))
@@ -328,14 +337,7 @@ def test_in_a_browser_keys_move_the_token_and_pointing_shows_a_head(
         assert tab.locator("#now").inner_text() != first
         tab.keyboard.press("ArrowRight")
         assert tab.locator("#now").inner_text() == first
-        reached = []
-        for _ in range(40):
-            tab.keyboard.press("Tab")
-            reached.append(tab.evaluate("document.activeElement.id || document.activeElement.getAttribute('role')"))
-        assert [name for name in dict.fromkeys(reached) if name] == [
-            *("back", "forth", "option", "drawing", "layer", "head"),
-        ]
         tab.locator("#maps").hover(position={"x": 5, "y": 5})
-        tab.wait_for_function("document.getElementById('looks').textContent.includes('head 1 of layer 1')")
+        tab.locator("#looks", has_text="head 1 of layer 1").wait_for()
         assert tab.locator("#tokens b").count() == 0
         assert errors == []
