@@ -20,7 +20,8 @@ def alone(values: torch.Tensor) -> torch.Tensor:
 def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
     """Estimate the KL to the reference for each sampled token, in nats (Schulman 2020, "Approximating KL Divergence").
 
-    With d = logps - ref_logps, k1 is d and k3 is exp(-d) - 1 + d. Both are unbiased; k3 varies less and is never < 0.
+    With d = logps - ref_logps, k1 is d and k3 is exp(-d) - 1 + d. Both are unbiased; k3 is never < 0 and, near d = 0,
+    varies less.
     """
     difference = logps - ref_logps
     if estimator == "k1":
