@@ -137,8 +137,12 @@ def _people(path: str) -> dict[str, list[Row]]:
 
 def _conversations(path: str) -> list[list[str]]:
     """Return each conversation's utterances in order."""
-    conversations = json.loads(Path(path).read_bytes()).values()
-    return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
+    try:
+        conversations = json.loads(Path(path).read_bytes()).values()
+        return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        where = f"small_talk: people: {path}"
+        raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
 
 
 def _chats(seed: int, n: int, people: str) -> list[str]:
@@ -275,6 +279,8 @@ def rows(split: str, seed: int, n: int, people: str | None = None, share: float 
     `people` is the path of chitchat_dataset's dataset.json: at least a `share` of the first rows, however many, are
     then people's own utterances. Half of the other training rows are drawn from the patterns that classify utterances.
     """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
     where = f"small_talk, {split}"
     if not people:
         return draw(_ours(split), where, seed, n)

@@ -253,7 +253,7 @@ def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder, tmp
     folder = shutil.copytree(model_folder, tmp_path / "base")
     template = folder / "chat_template.jinja"
     template.write_text("{{ raise_exception('no such role') }}")
-    with pytest.raises(UserError, match="chat template refuses a conversation: no such role"):
+    with pytest.raises(UserError, match=r"base: .*chat template refuses a conversation: no such role"):
         rank_answers(str(folder), PROMPTS, tmp_path / "mine.jsonl")
     template.unlink()
     with pytest.raises(UserError, match=r"base: .*tokenizer\.chat_template is not set"):

@@ -49,6 +49,7 @@ NEEDLES = "expected 1 or more, and shortest at most longest"
         ("needle", "documents", {"texts": "/"}, "needle: "),
         ("needle", "documents", {"texts": __file__, "longest": 10**9}, "needle: characters"),
         ("small_talk", "documents", {"chats": True}, "set `people`"),
+        *(("small_talk", "test", {"share": share}, "share: expected a number from 0 to 1") for share in (35, "0.35")),
         (
             "small_talk",
             "train",

@@ -54,6 +54,13 @@ def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -
     assert (people.parent / "dataset.json.small_talk.json").exists()
 
 
+@pytest.mark.parametrize("written", ["[1, 2]", '{"a": 1}', '{"a": {"messages": [[{"said": "hi"}]]}}', "{"])
+def test_another_file_than_the_packages_dataset_is_named(tmp_path: Path, written: str) -> None:
+    (tmp_path / "mine.json").write_text(written)
+    with pytest.raises(UserError, match=r"mine\.json: expected chitchat_dataset's conversations, each with `messages`"):
+        TASK.rows("train", 0, 5, people=str(tmp_path / "mine.json"))
+
+
 def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat(tmp_path: Path) -> None:
     held_out = [row["question"] for split in ("validation", "test") for row in small_talk._ours(split)][:40]
     said = ["my cat sat on the old piano", "I was there when it rained all day", "call 555-123-4567", *held_out]

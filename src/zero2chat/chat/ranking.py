@@ -58,7 +58,7 @@ def rank_answers(
     model, tokenizer = load_for_use(model_path)
     try:
         encode_prompts(tokenizer, [prompt for _, prompt in left])
-    except ValueError as error:  # there is no template
+    except (UserError, ValueError) as error:  # the template refuses a role, for example; ValueError: there is none
         raise UserError(f"{model_path}: {error}") from error
     console = Console(highlight=False)
     orders = typed()
