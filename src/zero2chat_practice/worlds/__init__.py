@@ -26,8 +26,7 @@ WORLDS = tuple(sorted({file.stem for file in Path(__file__).parent.glob("*.py")}
 Step = tuple[str, dict[str, Any], str]  # an action's name and arguments, and what was observed
 _SEEDS = 100_000  # of each world, horizon and split
 _FORMS = ("{}", "Done. {}", "That is all. {}", "Finished. {}")
-_SLIPS = 0.3  # of the style `mended`: how often a wrong action comes first
-_STOP = ". "  # between the sentences of a goal
+_SLIPS = 0.3  # of the style `mended`: how often another action comes first
 
 
 def rows(
@@ -80,29 +79,24 @@ def episode(
 ) -> tuple[list[dict[str, Any]], list[Callable[..., str]]]:
     """Return an episode that solves the row, from the prompt to the sentence at the end, and the world's methods.
 
-    In the style `mended`, some actions are wrong: they come too early, or misspell a name, so they fail, or are a
-    detour, and the rest of the plan is made again. Such actions carry no loss (`untrained`). `failing` is the fraction
-    of calls that fail with an error, and are made again. Before an action, those sentences of its goal are thought that
-    the last thought did not have; after a wrong action, all of them."""
+    In the style `mended`, some actions come too early: they fail, or are a detour, and the rest of the plan is made
+    again. Such actions carry no loss (`untrained`). `failing` is the fraction of calls that fail with an error, and are
+    made again. Before the first action for a goal, and after an action that came too early, the goal is thought of."""
     world, turns = world_class(row["environment"])(), ask(row)
     turns[-1]["content"] += world.reset(**row)
     spare, thought = row["horizon"], ""  # spare: steps that may be lost; the way back takes as many
     while plan := world._to_do():
         (name, arguments), goal = plan[0], world._goal()
-        wrong = [action for action in plan[1:] if action != plan[0]]
-        if name not in world.consent:
-            misspelt = {key: value if i else value + value[-1] for i, (key, value) in enumerate(arguments.items())}
-            wrong += [(name, misspelt)] * max(1, len(wrong))
-        if slips := style == "mended" and bool(wrong) and spare > 0 and rng.random() < _SLIPS:
-            name, arguments = rng.choice(wrong)
+        early = [action for action in plan[1:] if action != plan[0]]
+        if slips := style == "mended" and bool(early) and spare > 0 and rng.random() < _SLIPS:
+            name, arguments = rng.choice(early)
             spare -= 2
         if fails := spare > 0 and rng.random() < failing:
             spare -= 1
         result = failed(OUT_OF_ORDER).text if fails else getattr(world, name)(**arguments)
         call = call_message((name, arguments)) | ({"untrained": True} if slips else {})
-        said = thought.split(_STOP)
-        if new := [] if slips else [sentence for sentence in goal.split(_STOP) if sentence not in said]:
-            call["reasoning_content"] = _STOP.join(new)
+        if not slips and goal != thought:
+            call["reasoning_content"] = goal
         thought = "" if slips else goal
         turns += [call, {"role": "tool", "name": name, "content": result}]
     if style == "mended" and not world.get_reward():  # in a game, an early action may close the way

@@ -24,7 +24,6 @@ _CASES = (
     *(("count", "open", True, 3), ("count", "open", False, 3), ("count", "sent", False, 2)),
 )
 _BECOMES = {"pay": "paid", "send": "sent"}
-_MUST_BE = {"pay": "open", "send": "paid", "count": "open or paid", "visit": "free"}
 
 
 class Desk(base.World):
@@ -120,11 +119,9 @@ class Desk(base.World):
             if kind == "refund":
                 return f"{asked} So {meant}, which is not allowed: {then}"
             if kind == "count" and found[2] != "sent":
-                fits = "fits" if is_allowed else "is too many"
-                return f"Of {found[0]}, {self._state['records'][found[0]]} are in stock. {value} {fits}: {then}"
+                return f"{self._state['records'][found[0]]} in stock, {value} wanted: {then}"
             status = found[2] if kind != "visit" else f"for {found}" if found else "free"
-            verb = kind if kind in _BECOMES else "change"
-            return f"To {verb} {record}, it must be {_MUST_BE[kind]}. It is {status}: {then}"
+            return f"{record} is {status}: {then}"
         return ""
 
     def _plan(self) -> base.Plan:

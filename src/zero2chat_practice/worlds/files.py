@@ -86,7 +86,7 @@ class Files(base.World):
         """The next request, in its own words and then in those of the actions; when the file is open, the edit."""
         action, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
         if action == "replace":
-            return f"In {self._state['open']}, {arguments['old']} becomes {arguments['new']}."
+            return f"{self._state['open']}: {arguments['old']} becomes {arguments['new']}."
         name = arguments.get("file", "")
         return f"{self._state['asked'].get(name, '')} So {action} {name}." if name else ""
 

@@ -76,7 +76,7 @@ class Rooms(base.World):
 
     def _goal(self) -> str:
         """Where the thing must go, and where it is, in the words of the prompt; if that is a locked box, where its key
-        is, and so on, as far as the room to go to, and on which side of the present room that is."""
+        is, and so on, as far as the room to go to, and on which side that is. Later, only the first and the last."""
         row, where, locks = (self._state[name] for name in ("row", "where", "locks"))
         thing, place = self._state["goal"]
         wanted = [f"The {thing} goes to the {place}"] if _HAND not in (place, where[thing]) else []
@@ -89,8 +89,8 @@ class Rooms(base.World):
             said.append(f"The {seen} {'goes to' if is_held else 'is in'} the {holder}")
             if holder in row:
                 to, at = row.index(holder), row.index(self._state["at"])
-                said[-1] += f" {to + 1}; from {at + 1}: {'here' if to == at else 'right' if to > at else 'left'}"
-                return f"{'. '.join([*wanted, *said])}."
+                said[-1] += f" {to + 1}, {'here' if to == at else 'right' if to > at else 'left'}"
+                return f"{'. '.join([*wanted, *(said if _HAND not in where.values() else said[-1:])])}."
             seen = locks[holder] if where[locks[holder]] != _HAND else holder
 
     def _plan(self) -> base.Plan:
