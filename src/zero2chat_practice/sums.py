@@ -260,10 +260,14 @@ def said(row: Row, completion: str) -> str | None:
     return (_NUMBER.findall(_plain(completion)) or [None])[-1]
 
 
-def documents(seed: int, n: int, operations: Sequence[str] = OPERATIONS, factor: int = FACTOR) -> list[str]:
-    """Return n pages of 10 to 16 worked sums, all from train rows. `operations` and `factor` as in `rows`."""
-    pool = sorted(_pool("train", (1, 2), operations, factor), key=lambda row: row["turn"])
+def documents(
+    seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS, factor: int = FACTOR
+) -> list[str]:
+    """Return n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
+    pool = sorted(_pool("train", digits, operations, factor), key=lambda row: row["turn"])
     groups = [list(group) for _, group in itertools.groupby(pool, key=lambda row: row["turn"])]
+    if not groups:
+        raise UserError("sums: no sums have these `digits` and `operations`: products need 1 in `digits`")
 
     def page(rng: random.Random) -> str:
         lines = [rng.choice(("Sums", "Sums to learn", "Exercises in sums", "A page of sums"))]

@@ -175,7 +175,7 @@ def _problem(story: Story, split: str, rng: random.Random, largest: int, plain: 
     if story.where and not all(results_of([condition]) for condition in _with(numbers, story.where.split("|"))):
         return None
 
-    numbers["x"] = rng.randint(2, 20)
+    numbers["x"] = rng.randint(2, min(20, largest))
     shown = {letter: str(number) for letter, number in numbers.items()}
     if rng.random() < _WORDS:
         in_words = numbers if rng.random() < 0.5 else [rng.choice(list(numbers))]
@@ -242,10 +242,11 @@ _MEASURED = re.compile(r"how (?:much|long|far|tall|high|heavy)|money|cost|price|
 def short_answer(question: str, answer: str) -> str:
     """Return a sentence with the number; a general one if the question's form is not known."""
     asked = list(_ASKED.finditer(question))
-    if asked and answer != "1":
-        many_or_old, text = asked[-1].groups()
-        return _how_many(text, answer) if many_or_old.lower() == "many" else f"{answer} years old."
     units = {unit.lower() for unit in _UNITS.findall(question)} if _MEASURED.search(question) else set()
+    if answer != "1" and asked and asked[-1][1].lower() == "many":
+        return _how_many(asked[-1][2], answer)
+    if answer != "1" and asked:
+        return f"{answer} years old."
     if "$" in question and not units:
         return f"${answer}."
     return f"{answer} {units.pop()}." if answer != "1" and len(units) == 1 else f"The answer is {answer}."
@@ -253,8 +254,8 @@ def short_answer(question: str, answer: str) -> str:
 
 def _how_many(text: str, answer: str) -> str:
     """Return the answer to "How many", which this text follows."""
-    counted = _END.split(text, maxsplit=1)[0]
-    after = text[len(counted) :]
+    end = _END.search(text)
+    counted, after = (text[: end.start()], text[end.start() :]) if end else (text, "")
     words = counted.split()[:_MOST_WORDS]
     things = " ".join([answer, *words])
     if has := _HAS.match(after):

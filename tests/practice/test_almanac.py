@@ -76,7 +76,7 @@ def test_a_name_is_the_one_used_in_a_sentence(short: str, long: str, name: str) 
         ("currency", "togrog/tugriks (MNT) per US dollar - ++ 1,817.4", "togrog"),
         ("currency", "Cooperation Financiere en Afrique Centrale francs (XAF) per US dollar - ++ 491", "CFA franc"),
         ("currency", "the US dollar is used", "US dollar"),
-        ("currency", {"note": text("the US dollar became legal tender")}, "US dollar"),
+        ("currency", {"note": text("uses the euro")}, "euro"),
         ("currency", {"British pounds per US dollar": text("0.6")}, "US dollar"),
         ("currency", "see entry for Vell", None),
         ("currency", "Vell dollars (VLD) per US dollar - ++ NA (2013) ++ 234.25 (2010)", None),

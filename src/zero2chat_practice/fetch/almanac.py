@@ -34,6 +34,7 @@ _WITH_ARTICLE = re.compile(
     r"|^(?:Bahamas|Comoros|Gambia|Maldives|Netherlands|Philippines|Seychelles)$"
 )
 _DOUBTFUL = ("Gibraltar pound", "South Sudanese pound", "kroon", "lati")  # with the rates of the euro
+_ADOPTED = re.compile(r"\b(?:the US dollar (?:is used|became)|uses the (euro))\b")
 _PARENTHESES = re.compile(r"\(.*?\)")
 # Official, but not in all of the country
 _LOCAL = re.compile(r"\bofficial,? (?:only )?in\b|\blocally\b|\bused officially\b")
@@ -42,7 +43,7 @@ _MANY = 40  # percent of speakers from which a non-official language counts
 
 
 def countries(profiles: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return one row per inhabited country, sorted by name."""
+    """Return one row per country, sorted by name, for inhabited countries with at least three known facts."""
     rows = []
     for profile in profiles:
         name = _name(profile.get("Government", {}).get("Country name", {}))
@@ -56,7 +57,7 @@ def countries(profiles: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
         }
         # Some capitals are "none" or "no official capital".
         row = {"name": name} | {kind: text for kind, text in facts.items() if text and not text.startswith("no")}
-        if name and facts["population"]:
+        if name and facts["population"] and len(row) > 3:
             rows.append(row)
     return sorted(rows, key=lambda row: row["name"].removeprefix("the "))
 
@@ -90,9 +91,10 @@ def _number(text: str) -> str:
 def _currency(rates: dict[str, Any]) -> str:
     """Return the currency in the singular; empty without a recent rate."""
     text = _text(rates) or _text(rates, "note")
-    # The United States list the rates of other currencies; other countries adopted the dollar.
-    if any(key.endswith("per US dollar") for key in rates) or re.search("the US dollar (?:is used|became)", text):
+    if any(key.endswith("per US dollar") for key in rates):  # the currency's rate in others
         return "US dollar"
+    if adopted := _ADOPTED.search(text):
+        return adopted[1] or "US dollar"
     names, per, values = text.partition(" per ")
     if not per or re.search(r"\+\+ NA\b", values[:40]):
         return ""
@@ -111,7 +113,7 @@ def _languages(text: str) -> str:
         widely_spoken = i == 0 and (not share or float(share[1]) >= _MANY)
         if widely_spoken or ("official" in part and not _LOCAL.search(part)):
             matches = (_LANGUAGE.match(name.strip()) for name in re.split(r"\band\b", bare))
-            languages |= {match[0]: None for match in matches if match}
+            languages |= {" ".join(match[0].split()): None for match in matches if match}
     return " and ".join(list(languages)[:2])
 
 
