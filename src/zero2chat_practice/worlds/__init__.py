@@ -81,10 +81,10 @@ def episode(
 
     In the style `mended`, some actions come too early: they fail, or are a detour, and the rest of the plan is made
     again. Such actions carry no loss (`untrained`). `failing` is the fraction of calls that fail with an error, and are
-    made again. Before the first action for a goal, and after an action that came too early, the goal is thought of."""
+    made again. Before each other action, its goal is thought of."""
     world, turns = world_class(row["environment"])(), ask(row)
     turns[-1]["content"] += world.reset(**row)
-    spare, thought = row["horizon"], ""  # spare: steps that may be lost; the way back takes as many
+    spare = row["horizon"]  # steps that may be lost; the way back takes as many
     while plan := world._to_do():
         (name, arguments), goal = plan[0], world._goal()
         early = [action for action in plan[1:] if action != plan[0]]
@@ -94,10 +94,7 @@ def episode(
         if fails := spare > 0 and rng.random() < failing:
             spare -= 1
         result = failed(OUT_OF_ORDER).text if fails else getattr(world, name)(**arguments)
-        call = call_message((name, arguments)) | ({"untrained": True} if slips else {})
-        if not slips and goal != thought:
-            call["reasoning_content"] = goal
-        thought = "" if slips else goal
+        call = call_message((name, arguments)) | ({"untrained": True} if slips else {"reasoning_content": goal})
         turns += [call, {"role": "tool", "name": name, "content": result}]
     if style == "mended" and not world.get_reward():  # in a game, an early action may close the way
         return episode(row, rng, failing=failing)

@@ -30,7 +30,7 @@ _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encodin
 _NAMES = ("places", "things", "people", "colours", "stems")
 _INTO: dict[str, Callable[[str], str]] = {"people": str.capitalize, "stems": plural}  # what a word becomes as a name
 _MADE = 4000  # nonexistent words for training
-_WORD = re.compile(r"\b[a-z]{4,10}\b")
+_WORD = re.compile(r"\b[a-z]{3,10}\b")
 _STATES = {"hand", "nothing", "none", "locked"}  # no names, as observations use them
 
 
@@ -117,18 +117,22 @@ def share(name: str, split: str) -> tuple[str, ...]:
 
 @functools.cache
 def _others() -> list[list[str]]:
-    """Return, for each list of names, words of other tasks' phrases, and nonexistent ones; people get the names of
-    people. None is a name of any split, or its plural, or has such a plural. A word's list does not depend on the other
-    words."""
+    """Return, for each list of names, words of other tasks' phrases, and nonexistent ones: blends, and words with the
+    end of another, in which a tokenizer finds the tokens of all these words, also of the names of other splits. People
+    get the names of people. None is a name of any split, or its plural, or has such a plural. A word's list does not
+    depend on the other words."""
     names = {word.lower() for name in _NAMES for word in _listed(name)}
     taken = _STATES | names | {plural(word) for word in names}
     files = (file for name in ("*", "stories/*", "topics/*") for file in sorted(synthetic.FOLDER.glob(f"{name}.yaml")))
-    found = _WORD.findall(" ".join(file.read_text(encoding="utf-8") for file in files).lower())
+    text = " ".join(file.read_text(encoding="utf-8") for file in files).lower()
+    found = list(dict.fromkeys(_WORD.findall(text)))
     people = synthetic.read_texts("memory")["values"]["name"].lower().split()
     lists: list[list[str]] = [[] for _ in _NAMES]
-    for word in dict.fromkeys([*blends(found, _MADE, "worlds"), *found]):
-        if not word.endswith("s") and not {word, plural(word)} & taken:
-            which = _NAMES.index("people") if word in people else zlib.crc32(word.encode()) % len(lists)
+    rng = random.Random("names")
+    longer = {word + rng.choice(found)[-2:]: word for word in found * 2}
+    for word, root in {**{word: word for word in (*blends(found, _MADE, "worlds"), *found)}, **longer}.items():
+        if len(word) > 3 and not word.endswith("s") and not {word, plural(word)} & taken:
+            which = _NAMES.index("people") if root in people else zlib.crc32(word.encode()) % len(lists)
             lists[which].append(word)
     return lists
 

@@ -24,6 +24,7 @@ _CASES = (
     *(("count", "open", True, 3), ("count", "open", False, 3), ("count", "sent", False, 2)),
 )
 _BECOMES = {"pay": "paid", "send": "sent"}
+_MUST_BE = {"pay": "open", "send": "paid", "count": "open or paid", "visit": "free"}
 
 
 class Desk(base.World):
@@ -105,13 +106,13 @@ class Desk(base.World):
         return f"Refused: {record}."
 
     def _goal(self) -> str:
-        """The next request, first in its own words and then in those of the action; when all is looked up, the rule
-        that decides it."""
+        """The next request, first in its own words and then in those of the action; when all is looked up, its number
+        and the rule that decides it."""
         for asked, (kind, record, value, is_allowed) in zip(self._state["asked"], self._state["requests"], strict=True):
             steps = [step for step in self._planned(kind, record, value, is_allowed) if step not in self._denied]
             if not steps:
                 continue
-            found, (action, arguments) = self._state["records"][record], steps[-1]
+            found, (action, arguments), number = self._state["records"][record], steps[-1], asked.partition(" ")[0]
             then = f"{action} {' to '.join(arguments.values())}."
             meant = f"change {record} to {value}" if kind in ("count", "stock", "visit") else f"{kind} {record}"
             if steps[0][0] == "look" or kind == "stock":
@@ -119,9 +120,11 @@ class Desk(base.World):
             if kind == "refund":
                 return f"{asked} So {meant}, which is not allowed: {then}"
             if kind == "count" and found[2] != "sent":
-                return f"{self._state['records'][found[0]]} in stock, {value} wanted: {then}"
+                fits = "fits" if is_allowed else "is too many"
+                return f"{number} Of {found[0]}, {self._state['records'][found[0]]} are in stock. {value} {fits}: {then}"
             status = found[2] if kind != "visit" else f"for {found}" if found else "free"
-            return f"{record} is {status}: {then}"
+            verb = kind if kind in _BECOMES else "change"
+            return f"{number} To {verb} {record}, it must be {_MUST_BE[kind]}. It is {status}: {then}"
         return ""
 
     def _plan(self) -> base.Plan:

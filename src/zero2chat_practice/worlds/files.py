@@ -83,10 +83,12 @@ class Files(base.World):
         return f"{file} is deleted."
 
     def _goal(self) -> str:
-        """The next request, in its own words and then in those of the actions; when the file is open, the edit."""
+        """The next request, in its own words and then in those of the actions; when the file is open, its number and
+        the edit."""
         action, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
         if action == "replace":
-            return f"{self._state['open']}: {arguments['old']} becomes {arguments['new']}."
+            number = self._state["asked"].get(name := self._state["open"], "").partition(" ")[0]
+            return f"{number} In {name}, {arguments['old']} becomes {arguments['new']}."
         name = arguments.get("file", "")
         return f"{self._state['asked'].get(name, '')} So {action} {name}." if name else ""
 

@@ -89,7 +89,7 @@ class Rooms(base.World):
             said.append(f"The {seen} {'goes to' if is_held else 'is in'} the {holder}")
             if holder in row:
                 to, at = row.index(holder), row.index(self._state["at"])
-                said[-1] += f" {to + 1}, {'here' if to == at else 'right' if to > at else 'left'}"
+                said[-1] += f" {to + 1}; from {at + 1}: {'here' if to == at else 'right' if to > at else 'left'}"
                 return f"{'. '.join([*wanted, *(said if _HAND not in where.values() else said[-1:])])}."
             seen = locks[holder] if where[locks[holder]] != _HAND else holder
 
