@@ -120,8 +120,8 @@ class Desk(base.World):
             if kind == "refund":
                 return f"{asked} So {meant}, which is not allowed: {then}"
             if kind == "count" and found[2] != "sent":
-                fits = "fits" if is_allowed else "is too many"
-                return f"{number} Of {found[0]}, {self._state['records'][found[0]]} are in stock. {value} {fits}: {then}"
+                stock, fits = self._state["records"][found[0]], "fits" if is_allowed else "is too many"
+                return f"{number} Of {found[0]}, {stock} are in stock. {value} {fits}: {then}"
             status = found[2] if kind != "visit" else f"for {found}" if found else "free"
             verb = kind if kind in _BECOMES else "change"
             return f"{number} To {verb} {record}, it must be {_MUST_BE[kind]}. It is {status}: {then}"
