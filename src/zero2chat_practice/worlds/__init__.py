@@ -7,6 +7,7 @@ split. `score` compares only the sentence at the end of an episode.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -79,18 +80,19 @@ def episode(
 ) -> tuple[list[dict[str, Any]], list[Callable[..., str]]]:
     """Return an episode that solves the row, from the prompt to the sentence at the end, and the world's methods.
 
-    In the style `mended`, some actions come too early: they fail, or are a detour, and the rest of the plan is made
-    again. Such actions carry no loss (`untrained`). `failing` is the fraction of calls that fail with an error, and are
-    made again. Before each other action, its goal is thought of."""
+    In the style `mended`, some actions come too early: they fail, or are a detour, and are mended. Such actions carry
+    no loss (`untrained`). `failing` is the fraction of calls that fail with an error, and are made again. Before each
+    other action, its goal is thought of."""
     world, turns = world_class(row["environment"])(), ask(row)
     turns[-1]["content"] += world.reset(**row)
     spare = row["horizon"]  # steps that may be lost; the way back takes as many
     while plan := world._to_do():
         (name, arguments), goal = plan[0], world._goal()
-        early = [action for action in plan[1:] if action != plan[0]]
-        if slips := style == "mended" and bool(early) and spare > 0 and rng.random() < _SLIPS:
-            name, arguments = rng.choice(early)
-            spare -= 2
+        if slips := style == "mended" and spare > 0 and rng.random() < _SLIPS:
+            early, ahead = rng.choice(plan), copy.deepcopy(world)
+            getattr(ahead, early[0])(**early[1])
+            if slips := len(ahead._to_do()) >= len(plan):
+                (name, arguments), spare = early, spare - 2
         if fails := spare > 0 and rng.random() < failing:
             spare -= 1
         result = failed(OUT_OF_ORDER).text if fails else getattr(world, name)(**arguments)

@@ -175,6 +175,11 @@ def numbered(requests: Iterable[str]) -> list[str]:
     return [f"{i}. {text}" for i, text in enumerate(requests, 1)]
 
 
+def counted(text: str, n: int) -> str:
+    """Return a numbered request with the number of all: "2 of 5. Send order 43", so that a thought says what is left."""
+    return text.replace(". ", f" of {n}. ", 1)
+
+
 def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answer: str, denied: str = "") -> Row:
     """Return a row: the arguments of `generator`, the prompt, what `reset` needs, and the sentence that ends a solved
     episode, also of one in which the person says no (`denied`). The limit of steps leaves room for detours."""

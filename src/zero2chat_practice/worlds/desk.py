@@ -112,13 +112,15 @@ class Desk(base.World):
             steps = [step for step in self._planned(kind, record, value, is_allowed) if step not in self._denied]
             if not steps:
                 continue
-            found, (action, arguments), number = self._state["records"][record], steps[-1], asked.partition(" ")[0]
+            found, (action, arguments) = self._state["records"][record], steps[-1]
+            told = base.counted(asked, len(self._state["asked"]))
+            number = f"{told.partition('.')[0]}."
             then = f"{action} {' to '.join(arguments.values())}."
             meant = f"change {record} to {value}" if kind in ("count", "stock", "visit") else f"{kind} {record}"
             if steps[0][0] == "look" or kind == "stock":
-                return f"{asked} So {meant}."
+                return f"{told} So {meant}."
             if kind == "refund":
-                return f"{asked} So {meant}, which is not allowed: {then}"
+                return f"{told} So {meant}, which is not allowed: {then}"
             if kind == "count" and found[2] != "sent":
                 stock, fits = self._state["records"][found[0]], "fits" if is_allowed else "is too many"
                 return f"{number} Of {found[0]}, {stock} are in stock. {value} {fits}: {then}"

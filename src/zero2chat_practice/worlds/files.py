@@ -87,10 +87,14 @@ class Files(base.World):
         the edit."""
         action, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
         if action == "replace":
-            number = self._state["asked"].get(name := self._state["open"], "").partition(" ")[0]
-            return f"{number} In {name}, {arguments['old']} becomes {arguments['new']}."
+            name = self._state["open"]
+            number = self._asked(name).partition(".")[0]
+            return f"{number}. In {name}, {arguments['old']} becomes {arguments['new']}."
         name = arguments.get("file", "")
-        return f"{self._state['asked'].get(name, '')} So {action} {name}." if name else ""
+        return f"{self._asked(name)} So {action} {name}." if name else ""
+
+    def _asked(self, name: str) -> str:
+        return base.counted(self._state["asked"].get(name, ""), len(self._state["asked"]))
 
     def _plan(self) -> base.Plan:
         files, want, opened = self._state["files"], self._state["want"], self._state["open"]

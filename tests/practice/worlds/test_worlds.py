@@ -145,7 +145,9 @@ def test_training_has_longer_names_with_the_words_that_are_names_of_other_splits
         assert any(name.startswith(word) for name in names)
 
 
-_ACTIONS = "So read delete change refund pay send refuse to becomes which is not allowed To must be or paid It Of are"
+_ACTIONS = (
+    "So read delete change refund pay send refuse to becomes which is not allowed To must be or paid It Of of are"
+)
 OWN_WORDS = {*re.findall(r"\w+", f"{_ACTIONS} in stock fits too many In free for The goes the from left right here")}
 
 
