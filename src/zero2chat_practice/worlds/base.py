@@ -176,7 +176,7 @@ def numbered(requests: Iterable[str]) -> list[str]:
 
 
 def counted(text: str, n: int) -> str:
-    """Return a numbered request with the number of all: "2 of 5. Send order 43", so that a thought says what is left."""
+    """Return a numbered request with the number of all: "2 of 5. Send order 43", which says what is left."""
     return text.replace(". ", f" of {n}. ", 1)
 
 
