@@ -49,7 +49,7 @@ class WorldsArguments(MeasuringArguments):
     failing: Annotated[float, Range(above=0, below=1)] = field(
         default=0.2, metadata={"help": "Share of calls that fail when every third solved world is played again."}
     )
-    max_new_tokens: Annotated[int, Range(min=1)] = 96  # between two observations; answers have up to 73
+    max_new_tokens: Annotated[int, Range(min=1)] = 96  # between two observations; thoughts with a call have up to 91
     eval_batch_size: Annotated[int, Range(min=1)] = 128
 
 

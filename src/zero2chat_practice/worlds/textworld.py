@@ -6,6 +6,7 @@ commands, and compiles the game with Inform 7. A game's split depends on its obj
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import tempfile
@@ -27,6 +28,11 @@ class TextWorld(base.World):
 
     arguments: ClassVar = {"command": "Such as take key from box"}
     _played: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextWorld:
+        other = copy.copy(self)
+        other._played = self._played.copy()
+        return other
 
     def _first(self) -> str:
         if self._played:
