@@ -88,8 +88,7 @@ class Files(base.World):
         action, arguments = next(iter(self._to_do()), ("", dict[str, str]()))
         if action == "replace":
             name = self._state["open"]
-            number = self._asked(name).partition(".")[0]
-            return f"{number}. In {name}, {arguments['old']} becomes {arguments['new']}."
+            return f"{self._asked(name).partition('.')[0]}. In {name}, {arguments['old']} becomes {arguments['new']}."
         name = arguments.get("file", "")
         return f"{self._asked(name)} So {action} {name}." if name else ""
 

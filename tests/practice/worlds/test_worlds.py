@@ -160,7 +160,7 @@ def test_a_demonstration_thinks_before_each_action_but_an_early_one_only_of_what
             if turn["role"] != "assistant":
                 told += turn["content"] + "\n"
             elif turn.get("tool_calls"):
-                assert ("reasoning_content" in turn) != bool(turn.get("untrained"))
+                assert bool(turn.get("reasoning_content")) != bool(turn.get("untrained"))
                 said, known = (
                     set(re.findall(r"[A-Za-z]+|[0-9]+", text)) for text in (turn.get("reasoning_content", ""), told)
                 )
