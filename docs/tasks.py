@@ -136,7 +136,7 @@ def _sentences(of: Any) -> list[str]:
     text = re.sub(r":\n+- ", ": ", inspect.getdoc(of) or "")
     text = re.sub(r"\.\n- ", "; ", text)
     return [
-        one for part in text.split("\n\n") for one in re.split(r"(?<=[^l]\.) (?=[A-Z`])", re.sub(r"\s+", " ", part))
+        one for part in text.split("\n\n") for one in re.split(r'(?<=[^l]\.) (?=[A-Z`"])', re.sub(r"\s+", " ", part))
     ]
 
 

@@ -27,7 +27,8 @@ _TEXTS: dict[str, tuple[str, ...]] = phrases(read_texts("decimals"))
 
 def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bool = False) -> list[Row]:
     """Return rows with two numbers from 1 to 13, with the same integer part and one or two decimals. No pair is in two
-    splits. `kinds`: lengths are equal, or the longer number is smaller, or larger. `famous`: 9.9 and 9.11."""
+    splits. In a pair of the `kinds`, both numbers are equally long, or the longer one is smaller, or larger.
+    With `famous`, all questions are about 9.9 and 9.11, which are in the test split."""
     known_all(kinds, KINDS, "decimals: kind")
     pool = []
     for smaller, larger in _pairs(split):

@@ -35,9 +35,10 @@ def rows(
     typed: bool = False,
 ) -> list[Row]:
     """Return questions of these `kinds` about words of three to nine letters: common ones, or all lower-case words in
-    `texts` (a file or a glob pattern). No word and no frame is in two splits. `famous`: the number of r's in
-    strawberry, and every third letter of ubiquitous. `quoted` puts the word in quotation marks, where it has the same
-    tokens as in a program. `typed` writes half of the questions as people type, some words in capitals or quotes."""
+    `texts` (a file or a glob pattern). No word and no frame is in two splits. With `famous`, all questions are about
+    the r's in strawberry and every third letter of ubiquitous, which are in the test split. `quoted` puts the word in
+    quotation marks, where it has the same tokens as in a program. `typed` writes half of the questions as people type,
+    some words in capitals or quotes."""
     known_all(kinds, tuple(_FRAMES), "spelling: kind")
     words = [word for word in (_words_of(texts) if texts else _WORDS) if in_split(word, split, SHARES)]
     asked = (_FAMOUS if split == "test" else {}) if famous else {word: _asked(word, kinds) for word in words}
