@@ -36,12 +36,10 @@ def rows(
     n: int,
     world: str | Sequence[str] = ("rooms", "desk", "files"),
     horizons: Sequence[int] = (1, 8),
-    failing: float = 0.0,
     declined: float = 0.0,
 ) -> list[Row]:
     """Return rows of one or several worlds, in turn: `world` is `rooms`, `desk`, `files` or `textworld`, or a list of
     these. `horizons` are the smallest and the largest number of actions, from 1 to 16.
-    `failing` is the share of an answer's calls that fail with an error, the same ones for equal answers.
     `declined` is the share of rows in which the person says no to what needs consent, of rows with such actions."""
     names = [world] if isinstance(world, str) else world
     known_all(names, WORLDS, "worlds: world")
@@ -55,7 +53,6 @@ def rows(
         name, horizon = names[i % len(names)], first + i // len(names) % (last - first + 1)
         row = importlib.import_module(f"{__name__}.{name}").world(number, horizon, split)
         question = row.pop("prompt")[0]["content"]
-        row |= {"failing": failing} if failing else {}
         key = f"{name} {split} {number} {horizon}"
         if (denied := row.pop("denied", "")) and random.Random(f"declined {key}").random() < declined:
             row |= {"consent": "no", "answer": denied}

@@ -361,11 +361,6 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
         worlds.rows("train", 0, 3, **options)
 
 
-def test_rows_may_say_that_calls_fail_and_are_the_same_otherwise() -> None:
-    rows, failing = (worlds.rows("train", 0, 3, failing=share) for share in (0.0, 0.2))
-    assert [row | {"failing": 0.2} for row in rows] == failing
-
-
 @pytest.mark.parametrize("name", ["desk", "files"])
 def test_if_the_person_says_no_the_rest_is_done_and_the_answer_names_what_is_not(name: str) -> None:
     rows, declined = (worlds.rows("train", 0, 40, name, [3, 8], declined=share) for share in (0.0, 1.0))
