@@ -61,7 +61,7 @@ class InterrogateArguments(MeasuringArguments):
         default_factory=list, metadata={"help": "Training questions: a task, or a file (path) with answers."}
     )
     answers: Annotated[int, Range(min=2)] = field(default=8, metadata={"help": "Answers sampled per question."})
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(above=0, why="all answers would be equal")] = 1.0
     max_new_tokens: Annotated[int, Range(min=1)] = 48
     refuse_below: float = field(default=0.25, metadata={"help": "Refuse below this share of correct answers."})
     keep_above: float = field(default=0.75, metadata={"help": "Known above this share of correct answers."})
@@ -74,8 +74,6 @@ class InterrogateArguments(MeasuringArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:
-            raise ValueError(f"temperature {self.temperature:g}: expected above 0, or all answers would be equal")
         if not 0 < self.refuse_below <= self.keep_above < 1:
             raise ValueError(
                 f"refuse_below {self.refuse_below:g} and keep_above {self.keep_above:g}: set shares above 0 and below "

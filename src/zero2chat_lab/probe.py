@@ -257,8 +257,6 @@ def best_of_n(values: Sequence[float], n: int) -> float:
     probability C(i-1, n-1) / C(N, n).
     """
     total = len(values)
-    if not 1 <= n <= total:
-        raise ValueError(f"best of n needs 1 <= n <= {total}, got {n}")
     chances = (math.comb(i, n - 1) / math.comb(total, n) for i in range(total))
     return sum(chance * value for chance, value in zip(chances, values, strict=True))
 

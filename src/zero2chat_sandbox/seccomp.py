@@ -80,15 +80,8 @@ def filter_program(machine: str | None = None) -> bytes:
     ]
     if machine == "x86_64":  # the x32 numbers
         lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _EPERM)]
-    lines += [
-        (
-            _EQUAL,
-            0,
-            1,
-            _CLONE3[column],
-        ),  # its flags are in memory, where a filter cannot see them: the C library falls back to clone
-        (_RETURN, 0, 0, _ENOSYS),
-    ]
+    # The flags of clone3 are in memory, where a filter cannot see them: the C library falls back to clone.
+    lines += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, _ENOSYS)]
     for *numbers, index, known, pretended in _NARROWED:
         values = len(known) + len(pretended)
         lines += [(_EQUAL, 0, values + 4, numbers[column]), (_LOAD, 0, 0, _ARGUMENTS + 8 * index)]

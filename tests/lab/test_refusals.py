@@ -86,7 +86,7 @@ def shallow(write_model: Callable[..., Path], tmp_path_factory: pytest.TempPathF
         ("interrogate", {"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
         ("interrogate", {"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
         ("interrogate", {"datasets": [FACTS, FACTS | {"seed": 5}]}, "two entries have the same label: set `label`"),
-        ("interrogate", {"temperature": 0}, "temperature 0: expected above 0, or all answers would"),
+        ("interrogate", {"temperature": 0}, "temperature: expected more than 0, got 0.0: all answers would be equal"),
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         ("lost_facts", {}, "dataset: .* has no facts.jsonl"),
         ("lost_facts", {"without": ["a/x", "b/x"]}, "without: 2 folders are named x, but a name .*: rename one"),
