@@ -124,7 +124,7 @@ def test_the_table_of_stages_is_what_the_stages_say_of_themselves():
     table = ((name.strip("`"), text) for name, text in rows[rows.index(["stage", "what it makes"]) + 2 :])
     listed = {name: text for name, text in table if name in stages.names()}
     assert len(listed) > 20  # a new stage need not be listed
-    assert {name: stages.load(name).summary for name in listed} == listed
+    assert {name: stages.load(name).story.partition(". ")[0].rstrip(".") + "." for name in listed} == listed
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_the_example_of_a_stage_runs(here, monkeypatch):
     modules.cache_clear()
     for run in _tests(test):
         run(here)
-    assert stages.load("words").summary == "The number of words in a corpus."
+    assert stages.load("words").story.startswith("The number of words in a corpus.")
     with pytest.raises(UserError, match="words: longest: expected at least 1, got 0"):
         stages.load("words").build({"dataset": "x", "longest": 0}, "words")
     sys.modules.pop("zero2chat.stages.words")

@@ -71,11 +71,6 @@ class Stage:
         if self.kind not in get_args(Kind) or not (self.run or self.measure):
             raise TypeError(f"stage {self.name!r}: give it `run` or `measure`, and a kind: plain, trains or answers")
 
-    @property
-    def summary(self) -> str:
-        """The story's first sentence."""
-        return self.story.partition(". ")[0].rstrip(".") + "."
-
     def build(self, settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
         """Build the arguments from settings. Raises `UserError` for an unknown or refused setting."""
         if self.kind == "trains":

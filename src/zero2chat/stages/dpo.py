@@ -22,7 +22,6 @@ from typing import Any
 from trl import DPOConfig, ModelConfig
 
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Pair, load_preferences
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
@@ -131,7 +130,7 @@ def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: f
     }
 
 
-PAIRS = Kind("pairs", load_preferences, tokenize_answers, PairTrainer, margin_metrics, _sample)
+PAIRS = Kind("pairs", load_preferences, PairTrainer, margin_metrics, _sample)
 
 
 def prepare(args: PreferenceArguments, training: DPOConfig, model_args: ModelConfig) -> Preferences:

@@ -28,7 +28,6 @@ from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
-from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Thumb, load_votes, pairs_of_thumbs
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.report.samples import SampleTable
@@ -102,7 +101,7 @@ def _paired(thumbs: Sequence[Thumb]) -> tuple[list[dict[str, Any]], list[tuple[i
     return [{"chosen": thumbs[up]["completion"], "rejected": thumbs[down]["completion"]} for up, down in places], places
 
 
-VOTES = Kind("votes", load_votes, tokenize_answers, VoteTrainer, vote_metrics, _sample, with_other_answers)
+VOTES = Kind("votes", load_votes, VoteTrainer, vote_metrics, _sample, with_other_answers)
 
 
 def prepare(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Preferences:

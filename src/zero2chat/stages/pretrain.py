@@ -28,6 +28,7 @@ from zero2chat.data.prepared import Prepared, Side
 from zero2chat.data.rows import load_source, require_column
 from zero2chat.data.sources import Source
 from zero2chat.hub.push import finish_model_folder
+from zero2chat.models.hardware import parameter_count
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.stages import Stage
@@ -127,8 +128,7 @@ def _describe(model: PreTrainedModel, training: TrainingArguments, tokens: int) 
     """Print the sizes of the model and the text, and the precision and kernels in use."""
     precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
     compiled = "compiled" if training.torch_compile else "not compiled"
-    n = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())  # ZeRO-3 has sharded them
-    print(f"{n:,} parameters; {tokens:,} tokens, no padding", flush=True)
+    print(f"{parameter_count(model):,} parameters; {tokens:,} tokens, no padding", flush=True)
     print(f"matrix products in {precision}, {compiled}, attention: {model.config._attn_implementation}", flush=True)
 
 

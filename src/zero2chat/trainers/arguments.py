@@ -126,7 +126,7 @@ RANGES = {
     **dict.fromkeys(("temperature", "adam_epsilon", "embedding_learning_rate"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"), _NOT_NEGATIVE),
     **dict.fromkeys(("beta", "epsilon", "epsilon_high", "resample"), _NOT_NEGATIVE),
-    **dict.fromkeys(("min_p", "label_smoothing", "lmbda"), _SHARE),
+    **dict.fromkeys(("min_p", "label_smoothing"), _SHARE),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "validation_fraction"), Range(min=0, below=1)),
 }
 

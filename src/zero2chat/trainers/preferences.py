@@ -24,6 +24,7 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.core.stats import Metrics
+from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Pair, PairArguments
 from zero2chat.data.prepared import LOSS, Prepared, Side, mixed_preferences, open_empty_chat
 from zero2chat.data.sources import hold_out, read_sources
@@ -66,7 +67,6 @@ class Kind(NamedTuple):
 
     unit: str  # of its rows
     load: Callable[..., tuple[Dataset, int]]  # (source, equal) → rows, and the number dropped as equal
-    tokenize: Callable[..., tuple[Dataset, list[Any], list[int]]]  # as `tokenize_answers`
     trainer: type
     measure: Callable[..., dict[str, dict[str, Any]]]  # of held-out rows, as `margin_metrics`
     sample: Callable[..., dict[str, Any]]  # (row, before, after, beta) → what the report shows
@@ -90,7 +90,7 @@ def prepare_preferences(kind: Kind, args: PreferenceArguments, training: Any, mo
     everything, counts, equal = mixed_preferences(args.datasets, args.equal, kind.load)
     indices, others = hold_out([row["prompt"] for row in everything], test=args.test_fraction)
     known, held_out = [everything[i] for i in indices], [everything[i] for i in others]
-    rows = tokenize_preferences(kind.tokenize, kind.unit, tokenizer, known, held_out, args, training)
+    rows = tokenize_preferences(tokenize_answers, kind.unit, tokenizer, known, held_out, args, training)
     return replace(rows, sources=counts, equal=equal)
 
 
