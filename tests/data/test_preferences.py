@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from stage_fixtures import write_rows
 
+from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.data.encoding import tokenize_answers, tokenize_reward_pairs
 from zero2chat.data.preferences import (
+    Comparisons,
     draw_ranking,
     load_preferences,
     load_votes,
     pairs_of_ranking,
     ranked_pairs,
-    read_comparisons,
 )
 from zero2chat.data.sources import Source
 
@@ -83,7 +84,7 @@ def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones():
 )
 def test_comparisons_that_cannot_be_are_refused(change, message):
     with pytest.raises(UserError, match=message):
-        read_comparisons({"task": "lines", "n": 10, "held_out": 10} | change)
+        build([Comparisons], {"task": "lines", "n": 10, "held_out": 10} | change, "comparisons")
 
 
 def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:

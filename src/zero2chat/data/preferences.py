@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
-from zero2chat.core.config import Range, build
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.data.chat_formats import (
     PREFERENCES,
@@ -81,14 +81,11 @@ class Comparisons:
     temperature: Annotated[float, Range(above=0, why="all answers would be equal")] = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
-
-def read_comparisons(settings: dict[str, Any]) -> Comparisons:
-    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or `n`."""
-    comparisons: Comparisons = build([Comparisons], settings, "comparisons")[0]
-    tasks.load_taste(comparisons.task)
-    for split, n in (("train", comparisons.n), ("test", comparisons.held_out)):
-        tasks.check_rows(comparisons.task, split, comparisons.seed or 0, n, comparisons.options)
-    return comparisons
+    def __post_init__(self) -> None:
+        """Raises `UserError` for an invalid task, option or `n`."""
+        tasks.load_taste(self.task)
+        for split, n in (("train", self.n), ("test", self.held_out)):
+            tasks.check_rows(self.task, split, self.seed or 0, n, self.options)
 
 
 # ---- rankings

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 
 from datasets import Dataset, concatenate_datasets
 
-from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, write_jsonl
 from zero2chat.data.decontamination import Decontamination, read_held_out
@@ -40,7 +39,7 @@ class CorpusArguments:
     )
     validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
     test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test split."})
-    canaries: dict = field(default_factory=dict, metadata={"help": "Canaries to plant: n for each number of `copies`."})
+    canaries: Planting | None = field(default=None, metadata={"help": "Canaries to plant: n per number of `copies`."})
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,10 +50,8 @@ class CorpusArguments:
         # Checked here too, so that a recipe fails before its first step runs:
         read_held_out(self.decontaminate)
         sources = read_sources(self.datasets, documents=True)
-        if self.canaries:
-            build([Planting], self.canaries, CANARIES)
-            if CANARIES in (source.label for source in sources):
-                raise ValueError(f"label '{CANARIES}' is reserved for canaries: set another `label`")
+        if self.canaries and CANARIES in (source.label for source in sources):
+            raise ValueError(f"label '{CANARIES}' is reserved for canaries: set another `label`")
 
 
 def run(run: Run, args: CorpusArguments) -> None:
@@ -75,7 +72,7 @@ def run(run: Run, args: CorpusArguments) -> None:
     labels = [source.label for source in sources]
     planted: list[str] = []
     if args.canaries:
-        canaries = make_canaries(build([Planting], args.canaries, CANARIES)[0], args.seed)
+        canaries = make_canaries(args.canaries, args.seed)
         write_jsonl(run.folder / FILE, map(asdict, canaries))
         planted = [canary.text for canary in canaries for _ in range(canary.copies)]
         labels.append(CANARIES)

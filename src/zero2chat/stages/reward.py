@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from trl import ModelConfig, RewardConfig
 
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.preferences import PairArguments, read_comparisons
+from zero2chat.data.preferences import Comparisons, PairArguments
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.reward_model import merged_to_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
@@ -50,14 +50,14 @@ from zero2chat.trainers.trainer import train
 class RewardArguments(PairArguments, MuonArguments):
     """The preference pairs (from datasets, from a task, or both), and settings that `RewardConfig` lacks."""
 
-    comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
+    comparisons: Comparisons | None = field(
+        default=None, metadata={"help": "A task's pairs: task, n, answers, noise, …"}
+    )
 
     def __post_init__(self) -> None:
         if not (self.comparisons or self.datasets):
             raise ValueError("no data: set `comparisons` (of a task), `datasets` (of preferences), or both")
         super().__post_init__()
-        if self.comparisons:
-            read_comparisons(self.comparisons)
 
 
 def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:

@@ -21,7 +21,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process, read_jsonl, write_atomically, write_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.encoding import both_sides, tokenize_reward_pairs
-from zero2chat.data.preferences import Pair, ranked_pairs, read_comparisons
+from zero2chat.data.preferences import Comparisons, Pair, ranked_pairs
 from zero2chat.data.prepared import mixed_preferences, open_empty
 from zero2chat.data.sources import hold_out
 from zero2chat.inference.generate import answer_each
@@ -201,11 +201,10 @@ def make_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> No
 
 
 def sample_pairs(
-    settings: dict[str, Any], training: RewardConfig, model_args: ModelConfig, batch_size: int
+    spec: Comparisons, training: RewardConfig, model_args: ModelConfig, batch_size: int
 ) -> tuple[list[Pair], list[Pair], int]:
     """Let the model answer the prompts of a YAML's `comparisons:`, and rank the answers. Returns training pairs,
     held-out pairs, and the number dropped as equal. Every rank must call this. Raises `UserError` if all are equal."""
-    spec = read_comparisons(settings)
     model, tokenizer = open_model(model_args)
     settle_chat(model, tokenizer, training.chat_template_path, model_args)
     model.to(training.device)
