@@ -209,6 +209,18 @@ def test_clients_switch_thoughts_by_the_fields_of_openai_and_vllm(folder, monkey
         assert tokenizer.decode(prompt).endswith("<think></think>") == (thinking is False)
 
 
+@both_ways
+def test_an_answer_without_text_has_the_reason_for_which_it_ended(folder, monkeypatch, stream):
+    model, tokenizer = load_model(folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    with served(model, tokenizer, str(folder)) as (client, _, name):
+        made_to_say(monkeypatch, tokenizer.encode("<think>2 + 4</think>"))
+        assert ask(client, name, [user("2 + 4?")], stream) == ("", "2 + 4", [], "stop")
+        made_to_say(monkeypatch, tokenizer.encode("<think>2 + 4 = 6"))
+        content, thought, _, reason = ask(client, name, [user("2 + 4?")], stream, max_tokens=3)
+        assert (content, bool(thought), reason) == ("", True, "length")
+
+
 def test_a_model_that_does_not_think_says_so(server):
     client, _, name = server
     with pytest.raises(BadRequestError, match="this model does not think"):

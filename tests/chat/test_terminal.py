@@ -144,6 +144,16 @@ def test_a_thought_is_one_line_on_stderr_and_a_first_line_says_what_the_model_ca
     assert "expected on, off or a number of tokens, got 'maybe'" in capsys.readouterr().err
 
 
+def test_an_answer_without_text_is_said_to_be_none(capsys, model_folder, tokenizer, monkeypatch):
+    made_to_say(monkeypatch, tokenizer, " ")
+    chat(str(model_folder), Sampling(0), prompt="?")
+    assert capsys.readouterr().err == "(the model gave no answer)\n"
+    made_to_say(monkeypatch, tokenizer, " " * 9)
+    chat(str(model_folder), Sampling(0, max_new_tokens=2), prompt="?")
+    limit = "stopped at the limit of 2 tokens: raise --max-new-tokens"
+    assert capsys.readouterr().err == f"(the model gave no answer; {limit})\n"
+
+
 @pytest.fixture
 def world_model(write_model, tmp_path):
     """The folder of a model whose context has room for an episode."""

@@ -131,6 +131,7 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
     assert set(metrics["chrf_mine"]) == set(metrics["perplexity_mine"]) == {"value", "n"}
     assert metrics["perplexity_mine"]["value"] > 1
     assert metrics["stop_rate_mine"]["value"] == sum(one.stopped for one in given) / 5
+    assert metrics["empty_rate_mine"]["value"] == sum(not one.content.strip() for one in given) / 5
     assert [(one.by, one.score) for one in scored[:5]] == [("shares", value) for value in shares]
     assert {one.by for one in scored} == {"shares", "long", "exact_match"}
     assert [one.row for one in scored[:5]] == rows.digests()

@@ -16,7 +16,7 @@ from own_worlds import boxes
 from zero2chat.core.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs, rows_and_prompts
 from zero2chat.inference.confidence import confidence, log_probabilities
-from zero2chat.inference.generate import answer, encode_prompts
+from zero2chat.inference.generate import Answer, answer, encode_prompts
 from zero2chat.models.loading import load_model
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
@@ -88,7 +88,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
         assert metric["low"] < metric["value"] < metric["high"] or right[label] in (0, n)
     # The mean of the tasks' accuracies, not of the rows.
     assert metrics["accuracy"]["value"] == pytest.approx((right["exam"] / 11 + right["more"] / 7) / 2, abs=1e-4)
-    assert metrics["accuracy"]["n"] == metrics["stop_rate"]["n"] == 18
+    assert metrics["accuracy"]["n"] == metrics["stop_rate"]["n"] == metrics["empty_rate"]["n"] == 18
     # For two tasks the interval is narrower than that of the smaller one; for one task it is that task's.
     assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
     width = {name: metrics[name]["high"] - metrics[name]["low"] for name in ("accuracy", "accuracy_more")}
@@ -128,6 +128,14 @@ def test_a_row_of_a_world_is_scored_by_the_worlds_reward_and_a_simulated_person_
     assert ("The user said no." in samples[0]["completion"]) == (allowed == "no")
     assert "user\nFind the coin. The boxes are red, blue and green.<" in seen[0]
     assert '"name": "burn"' in seen[0]
+
+
+def test_answers_without_text_are_counted(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["5", "", " \n", "<think>5", "<think>5</think>", "6"]
+    given = [Answer(text, stopped=True, tokens=1) for text in texts]
+    monkeypatch.setattr("zero2chat.evaluation.tasks.answer", lambda *_, **__: given)
+    metrics, *_ = evaluate_tasks(*opened, read_specs([{"task": "my_tasks.exam", "n": 6}]), constants=False)
+    assert metrics["empty_rate"]["value"] == round(4 / 6, 4)
 
 
 def test_shots_are_train_rows(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,41 @@ def test_without_thinking_the_prompt_has_an_empty_thought_and_the_answer_follows
     assert whole.endswith("<|im_start|>assistant<think></think>Itis5.<|im_end|>")
 
 
-SAYINGS = ("<think>2 + 3 = 5</think>It is 5.", "It is 5.", "5 <think>x</think> 6", "so 5</think>6", "<think>2 + 3")
+def test_a_turn_that_ends_within_its_thought_goes_on_to_its_answer(thinking, says):
+    said = "<think>2 + 3 = 5<|im_end|>It is 5."
+    says(thinking, said)
+    thought, text, session = reply(thinking, abstain_below=0.5)  # the end counts as the model's own token
+    assert (thought, text, session.empty) == ("2 + 3 = 5", "It is 5.", False)
+    assert session.turns[-1].ids.count(END) == 1
+    says(thinking, said)
+    [given] = answer(*thinking, [[QUESTION]], 60)
+    assert (given.content, given.stopped, given.empty) == ("It is 5.", True, False)
+    says(thinking, "<think>2 + 3 = 5<|im_end|><|im_end|>")
+    [given] = answer(*thinking, [[QUESTION]], 60)
+    assert (given.content, given.stopped, given.empty) == ("", True, True)
+
+
+def test_in_a_thought_its_end_has_the_probability_of_the_ends_of_the_turn():
+    ends = EndThoughts(START, END, [END], 9, False, [3, 4])
+    ends(torch.tensor([[1], [1]]), torch.zeros(2, 12))
+    before = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    after = ends(torch.tensor([[1, START, 5], [1, 5, 5]]), before.clone()).softmax(1)
+    probabilities = before.softmax(1)
+    assert after[0, END] == pytest.approx(probabilities[0, [3, 4, END]].sum())
+    assert after[0, [3, 4]].tolist() == [0, 0]
+    others = [i for i in range(12) if i not in (3, 4, END)]
+    assert torch.allclose(after[0, others], probabilities[0, others])
+    assert torch.allclose(after[1], probabilities[1])
+
+
+SAYINGS = (
+    "<think>2 + 3 = 5</think>It is 5.",
+    "<think>2 + 3<|im_end|>It is 5.",
+    "It is 5.",
+    "5 <think>x</think> 6",
+    "so 5</think>6",
+    "<think>2 + 3",
+)
 
 
 @pytest.mark.parametrize("how", [None, True, False, 3])
@@ -215,7 +249,7 @@ def test_a_row_ends_its_own_thought_only():
         [1, 1, 1, 1, 1],
     ]
     for opened, expected in ((False, [END, END, 7, 7, 7, 7]), (True, [END, END, 7, 7, 7, END])):
-        ends = EndThoughts(START, END, [END], 3, opened)
+        ends = EndThoughts(START, END, [END], 3, opened, [TURN_END_ID])
         scores = torch.zeros(len(new), 12)
         scores[:, 7] = 1
         assert ends(prompt, scores.clone()).argmax(1).tolist() == [7] * 6

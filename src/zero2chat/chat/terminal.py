@@ -162,8 +162,8 @@ def _print_answer(session: Session, text: str) -> None:
 
 
 def limits_met(session: Session, dropped: int, restart: str) -> str:
-    """Return a line on the limits that the last answer met, and what helps, or "". That turns are dropped is said once.
-    `dropped` is the session's count before the answer; `restart` forgets the conversation."""
+    """Return a line on an answer that is empty, on the limits that it met, and what helps, or "". That turns are
+    dropped is said once. `dropped` is the session's count before the answer; `restart` forgets the conversation."""
     full, most = f"the context of {session.limit} tokens is full", session.sampling.max_new_tokens
     said = []
     if session.dropped > 0 == dropped:
@@ -172,6 +172,8 @@ def limits_met(session: Session, dropped: int, restart: str) -> str:
         said.insert(0, f"stopped at the limit of {most} tokens: raise --max-new-tokens")
     elif session.truncated:
         said = [f"stopped, because {full}: {restart}, or a shorter message, makes room"]
+    if session.empty:
+        said.insert(0, "the model gave no answer")
     return f"({'; '.join(said)})" if said else ""
 
 

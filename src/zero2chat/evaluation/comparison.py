@@ -120,6 +120,7 @@ def compare_answers(
         for name, some in zip(("distinct_before", "distinct_after"), pairs, strict=True):
             metrics[name] = {"value": round(len(set(some[:size])) / size, 4), "n": size}
     metrics["stop_rate"] = stats.clustered_rate([float(a.stopped) for a in after], keys)
+    metrics["empty_rate"] = stats.clustered_rate([float(a.empty) for a in after], keys)
     return metrics, sides
 
 

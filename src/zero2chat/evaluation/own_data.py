@@ -177,11 +177,14 @@ def evaluate_own_data(
         metrics[f"{name}_{spec.label}"] = _metric(values, questions, spec.seed)
         if isinstance(values, list):
             scored += [
-                Scored(str(spec.label), key, row, one.text, value, None, one.calls > 0, one.stopped, name)
+                Scored(str(spec.label), key, row, one.text, value, None, one.calls > 0, one.stopped, one.empty, name)
                 for key, row, one, value in zip(questions, digests, given, values, strict=True)
             ]
     stopped = [float(one.stopped) for one in given]
     metrics[f"stop_rate_{spec.label}"] = stats.clustered_rate(stopped, questions, spec.seed)
+    metrics[f"empty_rate_{spec.label}"] = stats.clustered_rate(
+        [float(one.empty) for one in given], questions, spec.seed
+    )
     if is_main_process():
         print(f"{spec.label}: {len(given)} rows", flush=True)
     return metrics, _samples(spec, rows, given, results)[:_SHOWN], scored

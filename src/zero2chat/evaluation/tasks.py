@@ -86,6 +86,7 @@ class Scored:
     declined: bool | None  # None: the task cannot tell
     called: bool
     stopped: bool
+    empty: bool  # no text, other than thoughts, after the last call
     by: str = ""  # for own data: what scored it, a reward or metric
 
 
@@ -164,14 +165,14 @@ def evaluate_tasks(
     """Return the tasks' metrics, each task's first `show` greedy answers as samples, and all scored rows.
 
     `accuracy` and `accuracy_sampled` are the means of the tasks' greedy and sampled accuracies. `stop_rate` is the
-    share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
-    `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the
-    sampled accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain,
-    for tasks that define `said`. `thought_tokens_*` is the mean number of tokens of thought, and `answered_*` the
-    share of greedy answers that end and have a text after the thought, for a model that thinks. For tasks with
-    `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call. With `constants`, `constant_*` is
-    the score of the best constant answer. `template` has the chat template's options. Tasks with `threshold` need the
-    model's `folder`.
+    share of greedy answers that end with a stop token, `empty_rate` the share of those without text.
+    `accuracy_sampled_*` is the mean score of sampled answers; `pass_at_k_*` counts only answers with score 1 as
+    correct. If a task scores only 0 or 1, pass@1 equals the sampled accuracy. `seed` changes the samples.
+    `abstention_rate_*` is the share of greedy answers that abstain, for tasks that define `said`. `thought_tokens_*` is
+    the mean number of tokens of thought, and `answered_*` the share of greedy answers that end and have a text after
+    the thought, for a model that thinks. For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with
+    a tool call. With `constants`, `constant_*` is the score of the best constant answer. `template` has the chat
+    template's options. Tasks with `threshold` need the model's `folder`.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []
@@ -196,7 +197,7 @@ def evaluate_tasks(
             metrics[f"abstention_rate_{spec.label}"] = rate_of(cases, lambda one: one.declined, spec.seed)
         if thinks:
             metrics[f"thought_tokens_{spec.label}"] = stats.mean([a.thought for a in greedy], spec.seed, keys)
-            given = [float(a.stopped and bool(a.content.strip())) for a in greedy]
+            given = [float(a.stopped and not a.empty) for a in greedy]
             metrics[f"answered_{spec.label}"] = stats.clustered_rate(given, keys, spec.seed)
         if at_hand:
             metrics[f"tool_call_rate_{spec.label}"] = rate_of(cases, lambda one: one.called, spec.seed)
@@ -231,6 +232,7 @@ def evaluate_tasks(
     if specs:
         metrics["accuracy"] = mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
         metrics["stop_rate"] = rate_of(scored, lambda one: one.stopped)
+        metrics["empty_rate"] = rate_of(scored, lambda one: one.empty)
     if rates := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
         metrics["accuracy_sampled"] = mean_over_tasks(rates)
     return metrics, samples, scored
@@ -267,6 +269,7 @@ def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scor
         declined=None if task.said is None else task.said(row, given.content) is None,
         called=given.calls > 0,
         stopped=given.stopped,
+        empty=given.empty,
     )
 
 

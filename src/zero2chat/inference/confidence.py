@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import ABSTENTION
@@ -54,15 +54,24 @@ def confidence(log_probabilities: Sequence[float]) -> float:
     return math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else 0.0
 
 
-def log_probabilities(model: PreTrainedModel, context: Sequence[int], answer: Sequence[int]) -> list[float]:
-    """Return the log-probability of each token of an answer, in nats, given the context and the earlier tokens."""
+def log_probabilities(
+    model: PreTrainedModel, context: Sequence[int], answer: Sequence[int], processors: Sequence[Any] = ()
+) -> list[float]:
+    """Return the log-probability of each token of an answer, in nats, given the context and the earlier tokens.
+
+    `processors`, transformers' logits processors, were in effect. A token that they forced, such as the end of a budget
+    of thoughts, is left out: it says nothing of the model's confidence.
+    """
     import torch
 
     if not answer:
         return []
     ids = torch.tensor([[*context, *answer]], device=model.device)
     with torch.inference_mode():
-        logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(answer)).logits[0]
-        logps = logits.float().log_softmax(-1).gather(1, ids[0, len(context) :, None])
-    values: list[float] = logps[:, 0].tolist()
-    return values
+        logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(answer)).logits[0].float()
+        for processor in processors:
+            for n, row in enumerate(logits, len(context)):
+                row[:] = processor(ids[:, :n], row[None])[0]
+        logps = logits.log_softmax(-1).gather(1, ids[0, len(context) :, None])[:, 0]
+    own: list[float] = logps[logits.isfinite().sum(1) > 1].tolist()
+    return own

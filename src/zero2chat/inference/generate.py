@@ -54,6 +54,11 @@ class Answer:
         """The text without thoughts, or without the reasoning at its beginning: the part that is scored."""
         return split_reasoning(self.text)[1] if self.unfolded is None else self.unfolded
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no text without thoughts."""
+        return not self.content.strip()
+
 
 @contextlib.contextmanager
 def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
@@ -206,7 +211,7 @@ def answer(
                 [turns[i].ids for i in batch],
                 generation,
                 synced_gpus=sharded,
-                logits_processor=thoughts.processors(),
+                logits_processor=thoughts.processors(ends, generation.max_new_tokens),
                 custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
             )
             read_all([turns[i] for i in batch], outputs, ends)
@@ -221,22 +226,12 @@ def answer(
     for i, one in made.items() if measured else ():
         ids = turns[i].ids
         start = len(ids) - len([*takewhile(bool, reversed(turns[i].mask))])  # after the prompt or the last tool result
-        logps = log_probabilities(model, ids[:start], ids[start:])
-        chosen = _chosen(thoughts, ids, start, len(tokenizer))
-        one.confidence = confidence([logp for logp, is_own in zip(logps, chosen, strict=True) if is_own])
+        processors = thoughts.processors(ends, min(max_new_tokens, room - start))
+        one.confidence = confidence(log_probabilities(model, ids[:start], ids[start:], processors))
     for i, episode in episodes.items():
         made[i].reward = episode.get_reward()
     everyones = dict(gather_object([*made.items()]))
     return [everyones[i] for i in range(len(encoded))]
-
-
-def _chosen(thoughts: Thinking, ids: Sequence[int], start: int, vocabulary: int) -> Iterator[bool]:
-    """Yield, for each token from `start` on, whether the model chose it: as in a chat, the end of a budget does not
-    count."""
-    processors = thoughts.processors()
-    for n in range(start, len(ids)):
-        scores = processors(torch.tensor([ids[:n]]), torch.zeros(1, vocabulary)) if processors else None
-        yield scores is None or int(scores.isfinite().sum()) > 1
 
 
 def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase, thoughts: Thinking) -> Answer:

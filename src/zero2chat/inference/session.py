@@ -72,11 +72,10 @@ class Answering:
 
     A subclass defines what precedes an answer, and what happens at calls. If `record` is a list, it collects the
     generated tokens, and an answer yields a text, maybe empty, after each token. `length` is the last answer's number
-    of tokens; `truncated` says whether a limit ended it. With `abstain_below`, text is yielded only when it is final:
-    before a call, and at the end; a record then loses the tokens of an answer that is declined (`declined`) or left.
+    of tokens; `truncated` says whether a limit ended it, `empty` whether only thoughts follow its last call. With
+    `abstain_below`, text is yielded only when it is final: before a call, and at the end; a record then loses the
+    tokens of an answer that is declined (`declined`) or left.
     """
-
-    leaves_room = False  # whether a thought without a budget ends in time for an answer
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class Answering:
         self._cache: DynamicCache | None = None
         self._settled = 0  # the number of the turn's ids that stay even if the answer is declined
         self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
-        self._processors = self.thoughts.processors()  # of the tokens since the last tool result
+        self._processors = LogitsProcessorList()  # of the tokens since the last tool result
         self._reseed()
 
     def _reseed(self) -> None:
@@ -145,6 +144,10 @@ class Answering:
         if final:
             yield final
 
+    @property
+    def empty(self) -> bool:
+        return not self.thoughts.answer(self._turn.text).strip()
+
     def _stream(self, prompt: list[int]) -> Iterator[Any]:
         most, context = self.sampling.max_new_tokens, self._make_room(len(prompt))
         self._turn = turn = Unfolding(prompt, self.tokenizer, self._format, self.limit - len(self._head))
@@ -152,8 +155,8 @@ class Answering:
         while turn.goes_on:
             words = _Words(self.tokenizer)
             self._settled = len(turn.ids)
-            room = min(most - self.length, self.limit - len(context) - len(turn.ids)) if self.leaves_room else None
-            self._log_probabilities, self._processors = [], self.thoughts.processors(room)
+            room = min(most - self.length, self.limit - len(context) - len(turn.ids))
+            self._log_probabilities, self._processors = [], self.thoughts.processors(self._ends, room)
             while not calls.over and self.length < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
                 self.length += 1
@@ -192,12 +195,10 @@ class Answering:
         logits = output.logits[:, -1].float().cpu()
         if not logits.max().isfinite():  # sampling would fail, and greedy decoding would choose token 0
             raise UserError("the model's logits are NaN or infinite, so its weights are damaged: give another model")
+        logits = self._processors(torch.tensor([ids]), logits)
+        forced = bool(logits.isfinite().sum() == 1)  # the end of a budget says nothing of the model's confidence
         own = logits.log_softmax(-1) if self.sampling.abstain_below else None
         logits[:, muted] = -math.inf
-        forced = False
-        if self._processors:
-            logits = self._processors(torch.tensor([ids]), logits)
-            forced = bool(logits.isfinite().sum() == 1)  # the end of a budget says nothing of the model's confidence
         token = self._draw(logits)
         if own is not None and token not in self._ends and not forced:
             self._log_probabilities.append(float(own[0, token]))
@@ -227,8 +228,6 @@ class Session(Answering):
     The chat template, or TRL's training version of it, must render earlier turns independently of later ones. With
     tools, `CallFormat` must be able to read its calls. Raises `UserError` if the tokenizer has no such template.
     """
-
-    leaves_room = True
 
     def __init__(
         self,

@@ -2,11 +2,14 @@
 arXiv:2505.09388, section 4.3), a template's variable `enable_thinking` switches them, and a budget ends them.
 
 `thinking` is None (as the template has it), True, False (no thought), or the budget: the most tokens of a thought.
+
+A thought is no answer. So a turn that the model ends within its thought does not end there: the end closes the thought,
+and the model goes on to its answer. Training samples what the policy itself says: there such a turn has no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,13 +68,17 @@ class Thinking:
         closing = f"\n{THINK_END}" if f"{THINK_START}\n" in off + header else THINK_END
         self._close: list[int] = tokenizer.encode(closing, add_special_tokens=False) if self.thinks else []
 
-    def processors(self, room: int | None = None) -> LogitsProcessorList:
-        """Return what ends thoughts in one call of `generate`. Without a budget, a thought has three quarters of
-        `room`, the tokens that are left for the thought and its answer."""
-        budget = room * 3 // 4 if self._budget is None and room is not None else self._budget
-        if budget is None or not self.thinks:
+    def budget(self, room: int) -> int:
+        """Return the most tokens of a thought if `room` tokens are left for the thought and its answer. Without a
+        budget of its own, a thought has three quarters of them."""
+        return room * 3 // 4 if self._budget is None else self._budget
+
+    def processors(self, ends: Collection[int], room: int) -> LogitsProcessorList:
+        """Return what ends thoughts in one call of `generate` of at most `room` tokens. `ends` end a turn."""
+        if not self.thinks:
             return LogitsProcessorList()
-        return LogitsProcessorList([EndThoughts(self._start, self._end, self._close, budget, self.opened)])
+        limits = self._close, self.budget(room), self.opened, ends
+        return LogitsProcessorList([EndThoughts(self._start, self._end, *limits)])
 
     def tokens(self, ids: Sequence[int], mask: Sequence[int]) -> int:
         """Return the number of tokens in an answer's thoughts. `mask` is 1 for tokens that the model generated: other
@@ -113,11 +120,15 @@ def _header(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> s
 
 
 class EndThoughts(LogitsProcessor):
-    """Ends each thought after `budget` tokens: the next tokens can only be `close`, whose last token is `end`. Only
-    tokens after those of the first call, the prompt, count. `opened`: the prompt ends inside a thought."""
+    """Ends each thought after `budget` tokens: the next tokens can only be `close`, whose last token is `end`. Within a
+    thought, `end` also has the probability of the tokens `turn_ends`. Only tokens after those of the first call, the
+    prompt, count. `opened`: the prompt ends inside a thought."""
 
-    def __init__(self, start: int | None, end: int | None, close: Sequence[int], budget: int, opened: bool):
+    def __init__(
+        self, start: Any, end: Any, close: Sequence[int], budget: int, opened: bool, turn_ends: Collection[int]
+    ):
         self._start, self._end, self._close, self._budget, self._opened = start, end, close, budget, opened
+        self._turn_ends = sorted(turn_ends)
         self._prompt: int | None = None  # its length, with padding
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -130,6 +141,9 @@ class EndThoughts(LogitsProcessor):
         # The place of the last tag in each row; 0 if there is none
         begun, ended = (((new == tag) * places).amax(1) if length else none for tag in (self._start, self._end))
         inside = (begun > ended) | (self._opened & (begun == 0) & (ended == 0))
+        thinking = inside.nonzero()  # (rows that think, 1)
+        scores[thinking, self._end] = scores[thinking, [[self._end, *self._turn_ends]]].logsumexp(1, keepdim=True)
+        scores[thinking, self._turn_ends] = -torch.inf
         over = length - begun - self._budget  # how many tokens of `close` are written already
         for row in (inside & (over >= 0)).nonzero()[:, 0].tolist():
             token = self._close[min(int(over[row]), len(self._close) - 1)]

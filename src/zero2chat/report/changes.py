@@ -20,7 +20,14 @@ Answered = dict[tuple[str, str], Sample]  # (task, question) → a model's answe
 _SHOWN = 3  # questions of a task
 _COLUMNS = 3  # models whose answers stand side by side
 _BEST = "best constant answer"
-_OVERALL = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "stop_rate")  # over tasks that may differ
+_OVERALL = (
+    "accuracy",
+    "accuracy_sampled",
+    "pass_at_1",
+    "pass_at_8",
+    "stop_rate",
+    "empty_rate",
+)  # over tasks that may differ
 
 
 def name_of(path: object, steps: Sequence[StepResult]) -> str:

@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.rewards import written
+from zero2chat.rewards import last_message, written
 
 
 def short_answer(completions: Sequence[Any], longest: Annotated[int, Range(min=1)] = 400, **_: Any) -> list[float]:
-    """Return 1 for an empty text, less for a longer text, and 0 from `longest` characters. Reasoning counts, too."""
-    return [1.0 - min(len(written(completion)), longest) / longest for completion in completions]
+    """Return nearly 1 for a short text, less for a longer text, and 0 from `longest` characters. Reasoning counts, too.
+    An empty answer gets 0."""
+    return [
+        1.0 - min(len(written(completion)), longest) / longest if last_message(completion).strip() else 0.0
+        for completion in completions
+    ]
 
 
 def soft_overlong(

@@ -83,6 +83,7 @@ ANSWERED = {  # metric → label, of stages whose models answer questions
     "accuracy": "accuracy, mean over tasks",
     "accuracy_sampled": "accuracy when sampled",
     "stop_rate": "of answers end with the EOS token",
+    "empty_rate": "of answers are empty",
 }
 
 
@@ -91,7 +92,7 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
     own = {
         f"{score}_{label}": f"{score}, {label}"
         for label in step.named("stop_rate_(.+)")
-        for score in step.named(rf"(?!(?:change|constant|accuracy|stop_rate)_)(.+)_{re.escape(label)}")
+        for score in step.named(rf"(?!(?:change|constant|accuracy|stop_rate|empty_rate)_)(.+)_{re.escape(label)}")
     }
     win_rates = {f"win_rate_{task}": f"win rate by a simulated person, {task}" for task in step.named("win_rate_(.+)")}
     sampled = ", ".join(step.named("accuracy_sampled_(.+)"))
@@ -106,6 +107,7 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
         "needless_calls": "of answers call a tool although none is needed",
         "declined_within_reach": "of requests within reach are declined",
         "stop_rate": "of answers end with the EOS token",
+        "empty_rate": "of answers are empty",
         "bytes_model": "model weights",
     }
 
