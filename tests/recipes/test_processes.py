@@ -14,7 +14,10 @@ import psutil
 import pytest
 from recipes.tiny_recipes import enter, write_recipe, yaml_step
 
-RUN = """import sys
+# It hears each signal, also if the tests run under `nohup`, or in a shell's background, where some are ignored.
+RUN = """import signal, sys
+for number in {signals}:
+    signal.signal(number, signal.SIG_DFL)
 from zero2chat import cli
 from zero2chat.recipes import processes
 from zero2chat.recipes.recipe import Step
@@ -67,7 +70,7 @@ def started(many: int) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def running(command: list[str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    line = [sys.executable, "-c", RUN.format(command=command), *arguments]
+    line = [sys.executable, "-c", RUN.format(command=command, signals=[*map(int, SIGNALS)]), *arguments]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
