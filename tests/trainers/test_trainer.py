@@ -140,7 +140,7 @@ for adapter in (False, True):
     layers = [m for m in model.modules() if isinstance(m, FSDPModule) and hasattr(m, "self_attn")]
     found[str(adapter)] = {
         "layers": len(layers), "loss": str(output.loss.dtype),
-        "sums": [str(m._get_fsdp_state()._fsdp_param_group.mp_policy.reduce_dtype) for m in layers[:1]],
+        "sums": [str(m._get_fsdp_state()._mp_policy.reduce_dtype) for m in layers[:1]],
     }
 if dist.get_rank() == 0:
     print(json.dumps(found), flush=True)
