@@ -117,6 +117,7 @@ def test_a_printed_command_parses(page, command):
             assert {arguments.only, arguments.restart, arguments.until} - {None} <= names
         return
     if words[0] == "pip":
+        assert "zero2chat" not in words, "zero2chat is on no index: name a clone, a tag or a wheel"
         extras = {extra for name in re.findall(r"\[([\w,]+)\]", command) for extra in name.split(",")}
         assert extras <= tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
         return
@@ -148,6 +149,14 @@ def _check_step(stage: str, config: Path, launch: Path, processes: int | None) -
     step = next(step for step in steps if step.config == config)
     assert step.stage == stage
     _accepts(step, steps, launch, processes)
+
+
+def test_an_extra_is_added_to_the_installed_package():
+    """As the pages and the error messages have it: no index is asked for zero2chat."""
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "zero2chat[ui]"]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Requirement already satisfied: zero2chat[ui]" in done.stdout
 
 
 def load_recipes_of(folder: Path) -> list[Step]:
