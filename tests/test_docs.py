@@ -182,6 +182,13 @@ def test_the_assistants_scores_are_those_of_results_json():
         assert max(abs(low - 100 * metric["low"]), abs(high - 100 * metric["high"])) < 0.051, name
 
 
+def test_the_quickstarts_prose_is_as_large_as_its_page_says():
+    (size,) = re.findall(r"collects ([\d.]+) MB of prose", (ROOT / "recipes" / "quickstart" / "README.md").read_text())
+    (prose, *_) = yaml.safe_load((ROOT / "recipes" / "quickstart" / "corpus.yaml").read_text())["datasets"]
+    files = sorted(path for pattern in prose["data_files"] for path in ROOT.glob(pattern))[: prose["n"]]
+    assert float(size) == round(sum(path.stat().st_size for path in files) / 1e6, 1)
+
+
 def test_grpos_log_is_printed_as_its_page_says():
     from zero2chat.trainers.callbacks import _shown
 
