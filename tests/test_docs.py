@@ -165,6 +165,19 @@ def test_the_readmes_results_are_those_of_the_recipes_pages():
                 assert cell == f"{end} ({interval})", (recipe, name)
 
 
+def test_the_readmes_word_problems_are_those_of_the_recipes_pages_and_results_json_has_what_the_readme_says():
+    rows = [row for row in _rows(ROOT / "README.md") if len(row) == 4 and row[1].isdigit()]
+    assert len(rows) == 3
+    pages = [
+        " ".join((ROOT / "recipes" / name / "README.md").read_text().split()) for name in ("quickstart", "assistant")
+    ]
+    for label, _, *cells in rows:
+        for page, cell in zip(pages, cells, strict=True):
+            assert cell.removesuffix(")") in page, (label, cell)
+    lacks = not re.search("asdiv|svamp", (ROOT / "docs" / "results.json").read_text())
+    assert lacks == ("but those of ASDiv and SVAMP" in (ROOT / "README.md").read_text())
+
+
 def test_the_assistants_scores_are_those_of_results_json():
     """`docs/results.json` is written by `make results`; the page rounds its shares to tenths of a percent."""
     results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """`docs/results.json`: every metric of the steps of some recipes, as `"RECIPE.STEP.METRIC": {"value": …, "n": …}`.
 
-python -m zero2chat.report.results runs/assistant runs/assistant-more > docs/results.json
+python -m zero2chat.report.results runs/assistant runs/assistant-more runs/assistant-others > docs/results.json
 """
 
 from __future__ import annotations
