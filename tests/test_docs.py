@@ -103,6 +103,16 @@ def test_recipes_are_listed_with_their_hardware():
         assert re.search(r"\d.* (cores|GPUs?)\b", hardware), name
 
 
+def test_the_table_of_what_each_recipe_trains_is_what_its_steps_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    rows = _rows(ROOT / "docs" / "recipes.md")
+    rows = rows[rows.index(["recipe", "stages that train"]) + 2 :]
+    assert len(rows) > 30  # a new recipe need not be listed
+    for recipe, listed in rows:
+        trained = dict.fromkeys(f"`{step.stage}`" for step in load_recipe(recipe.strip("`")) if step.trains)
+        assert listed == ", ".join(trained), recipe
+
+
 # ---- what the pages name
 
 
@@ -193,6 +203,14 @@ def test_the_assistants_scores_are_those_of_results_json():
         assert n == str(metric["n"]), name
         low, high = (float(end) for end in interval.split(" to "))
         assert max(abs(low - 100 * metric["low"]), abs(high - 100 * metric["high"])) < 0.051, name
+
+
+def test_the_web_pages_languages_are_counted_on_one_page():
+    folder = ROOT / "recipes" / "debian-docs"
+    kept = yaml.safe_load((folder / "corpus.yaml").read_text())["crawl"]["languages"]["keep"]
+    assert f"one of {len(kept)} languages" in (folder / "README.md").read_text()
+    for page in PAGES:
+        assert not re.search(r"(twenty|seventeen) languages", page.read_text()), page
 
 
 def test_the_quickstarts_prose_is_as_large_as_its_page_says():

@@ -1,4 +1,4 @@
-"""The commands of docs/index.md, "Change something", in order and after the quickstart; only the launches are replaced."""
+"""The commands of docs/index.md, "Change something", in order after the quickstart. Only the launches are replaced."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from zero2chat.core.fingerprints import file_digest
 def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = "") -> Path:
     """Return the file. If it is missing, first run the command, which fetches it into its folder.
 
-    The command's last word is the package or the address. Raises `UserError` if the command fails (the message ends with `hint`), or
-    if the SHA-256 differs.
+    The command's last word is the package or the address. Raises `UserError` if the command fails (the message ends
+    with `hint`), or if the SHA-256 differs.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
