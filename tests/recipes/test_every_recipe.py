@@ -61,6 +61,12 @@ def test_the_first_line_of_a_yaml_launches_it() -> None:
         assert path.read_text(encoding="utf-8").splitlines()[0] == f"# zero2chat run {recipe}"
 
 
+def test_no_comment_has_measured_bits_per_byte() -> None:
+    """They would stay when the recipe changes: measured figures are in the run's metrics and on the recipe's page."""
+    for path in YAMLS:
+        assert not re.search(r"#.*\d\.\d+ bits per byte", path.read_text(encoding="utf-8")), path
+
+
 def _gpus(recipe: Path) -> tuple[int, int, float] | None:
     """(machines, GPUs of each, GB of each) that the page states, in the row of a recipe that is one file."""
     needs = _page(recipe).split("\n## Needs\n")[1].split("\n## ")[0]

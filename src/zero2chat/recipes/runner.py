@@ -25,7 +25,8 @@ from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, FILE, Step, load_recipe
 from zero2chat.stages.open_run import changes
 
 # Folders that `make` fetches, with the make target.
-_FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
+_FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm"}
+_FETCHED |= {f"data/{name}/": name for name in ("almanac", "debian-docs", "others")}
 _SUFFIXES = (".jinja", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".md")  # of a `…path` that is a file
 
 

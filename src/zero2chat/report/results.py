@@ -1,6 +1,6 @@
 """`docs/results.json`: every metric of the steps of some recipes, as `"RECIPE.STEP.METRIC": {"value": …, "n": …}`.
 
-python -m zero2chat.report.results runs/assistant runs/assistant-more > docs/results.json
+python -m zero2chat.report.results runs/assistant runs/assistant-more runs/assistant-others > docs/results.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def results(folders: Sequence[Path]) -> str:
     for folder in folders:
         paths = sorted(folder.glob(f"*/{METRICS}"), key=lambda path: path.stat().st_mtime)
         if not paths:
-            raise UserError(f"{folder}: no finished step there: run `zero2chat run recipes/{folder.name}`")
+            raise UserError(f"{folder}: no finished step there: run the recipe that writes it")
         for step in read_steps([path.parent for path in paths]):
             for name, metric in step.metrics.items():
                 key = json.dumps(f"{folder.name}.{step.name}.{name}")

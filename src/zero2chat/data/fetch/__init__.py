@@ -1,1 +1,1 @@
-"""The data that `make` fetches: WARC files of Debian's documentation, a small real model, an almanac."""
+"""The data that `make` fetches: a small real model, and word problems that others wrote."""
