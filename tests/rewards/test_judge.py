@@ -57,6 +57,12 @@ def test_a_grade_comes_back_and_the_last_message_was_judged(server: Server, monk
     assert "call" not in user
 
 
+def test_an_empty_answer_gets_nothing_and_is_not_sent(server: Server) -> None:
+    unsaid = [[{"role": "assistant", "content": text}] for text in ("", " \n", "<think>It is 4.")]
+    assert judge([unsaid[0], *ANSWERS, *unsaid[1:]], PROMPTS * 4, url=f"{server.url}/v1", model="m") == [0, 0.7, 0, 0]
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "grade"),
     [

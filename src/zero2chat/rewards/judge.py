@@ -64,7 +64,8 @@ def judge(
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
-    """Return the judge's grade of each answer, from 0 to 1, or None if the verdict is not valid.
+    """Return the judge's grade of each answer, from 0 to 1, or None if the verdict is not valid. An empty answer gets 0
+    without a request.
 
     `url` is the base URL, such as http://localhost:8000/v1; `key_variable` names the environment variable with the key.
     Each attempt at a request has `timeout` seconds; `at_once` requests are concurrent. Raises `UserError` for invalid
@@ -75,8 +76,11 @@ def judge(
     except ValueError as error:
         raise UserError(f"judge: {error}") from error
     endpoint.headers()  # fail now if the key is missing
-    requests = [request(*pair, rubric) for pair in zip(prompts, completions, strict=True)]
-    grades = [None if reply is None else verdict(reply) for reply in _replies(endpoint, requests, max_tokens)]
+    grades: list[float | None] = [0.0] * len(completions)
+    answered = [i for i, completion in enumerate(completions) if last_message(completion).strip()]
+    requests = [request(prompts[i], completions[i], rubric) for i in answered]
+    for i, reply in zip(answered, _replies(endpoint, requests, max_tokens), strict=True):
+        grades[i] = None if reply is None else verdict(reply)
     if log_metric is not None and grades:
         log_metric("judge/left_out", grades.count(None) / len(grades))
     return grades
