@@ -221,6 +221,22 @@ def test_an_answer_without_text_has_the_reason_for_which_it_ended(folder, monkey
         assert (content, bool(thought), reason) == ("", True, "length")
 
 
+@both_ways
+def test_a_turn_that_ends_within_its_thought_is_answered(folder, monkeypatch, stream):
+    model, tokenizer = load_model(folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    wishes: list[int] = []
+
+    def wished(self, logits):
+        token = wishes.pop(0) if wishes else TURN_END
+        return token if logits[0, token].isfinite() else tokenizer.convert_tokens_to_ids("</think>")
+
+    with served(model, tokenizer, str(folder)) as (client, _, name):
+        monkeypatch.setattr(Answering, "_draw", wished)
+        wishes += tokenizer.encode("<think>2 + 4<|im_end|>6")
+        assert ask(client, name, [user("2 + 4?")], stream) == ("6", "2 + 4", [], "stop")
+
+
 def test_a_model_that_does_not_think_says_so(server):
     client, _, name = server
     with pytest.raises(BadRequestError, match="this model does not think"):

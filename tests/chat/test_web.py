@@ -204,6 +204,12 @@ def test_a_thought_is_folded_and_the_top_says_that_the_model_thinks(model_folder
     assert "does not think" in words(one(load_model(model_folder))._top())
 
 
+def test_an_answer_without_text_is_said_to_be_none(loaded, scripts):
+    scripts["Where?"] = " "
+    page = one(loaded)
+    assert asked(page, page.arrive(), "Where?").note == "(the model gave no answer)"
+
+
 def test_below_the_threshold_the_page_shows_no_token_of_the_answer(loaded, scripts, monkeypatch):
     scripts |= {"Where?": "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa.", "Long?": "a b c d"}
     unsure, sure, plain = (one(loaded, replace(GREEDY, abstain_below=p), tools=SEARCH) for p in (0.999, 1e-9, 0))

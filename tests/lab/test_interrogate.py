@@ -37,7 +37,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Says], None]:
     """Puts words into the model's mouth: of a question and an answer's number."""
 
     def use(script: Says) -> None:
-        def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any) -> list[list[Answer]]:
+        def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any, **__: Any) -> list[list[Answer]]:
             texts = [[script(prompt[-1]["content"], i) for i in range(k)] for prompt in prompts]
             return [[Answer(text.removesuffix("…"), not text.endswith("…"), 3) for text in some] for some in texts]
 

@@ -8,7 +8,7 @@ from trl.chat_template_utils import qwen3_chat_template
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference import fast_generate
-from zero2chat.inference.confidence import REFUSAL
+from zero2chat.inference.confidence import REFUSAL, confidence
 from zero2chat.inference.generate import answer
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
@@ -140,6 +140,9 @@ def test_a_turn_that_ends_within_its_thought_goes_on_to_its_answer(thinking, say
     says(thinking, said)
     [given] = answer(*thinking, [[QUESTION]], 60)
     assert (given.content, given.stopped, given.empty) == ("It is 5.", True, False)
+    says(thinking, said)
+    [given] = answer(*thinking, [[QUESTION]], 60, unaided=True)
+    assert (given.content, given.stopped, given.empty) == ("", True, True)
     says(thinking, "<think>2 + 3 = 5<|im_end|><|im_end|>")
     [given] = answer(*thinking, [[QUESTION]], 60)
     assert (given.content, given.stopped, given.empty) == ("", True, True)
@@ -156,6 +159,27 @@ def test_in_a_thought_its_end_has_the_probability_of_the_ends_of_the_turn():
     others = [i for i in range(12) if i not in (3, 4, END)]
     assert torch.allclose(after[0, others], probabilities[0, others])
     assert torch.allclose(after[1], probabilities[1])
+
+
+@pytest.mark.parametrize("likelier", [0, 50])
+def test_a_batch_is_as_sure_of_its_answer_as_a_conversation(opening, likelier):
+    model, tokenizer = opening
+    with torch.no_grad():  # so that the model ends its turn within its thought, or only its budget ends the thought
+        model.lm_head.weight[TURN_END_ID] *= likelier
+    session = Session(model, tokenizer, Sampling(temperature=0, max_new_tokens=24, abstain_below=1e-9))
+    list(session.reply(QUESTION["content"]))
+    [given] = answer(model, tokenizer, [[QUESTION]], 24, measured=True)
+    assert given.confidence == pytest.approx(confidence(session._log_probabilities), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", [None, 40])
+@pytest.mark.parametrize("room", [4, 5, 8, 12, 20])
+def test_a_thought_leaves_a_token_for_its_answer_however_few_there_are(thinking, says, how, room):
+    says(thinking, "<think>" + "2 + 3 = 5 " * 99)
+    session = Session(*thinking, Sampling(temperature=0, max_new_tokens=room, thinking=how))
+    _, text = split(list(session.reply("What is 2 + 3?")))
+    close = 2 if thinking[1].chat_template == qwen3_chat_template else 1
+    assert bool(text) == (room >= 2 + close)
 
 
 SAYINGS = (

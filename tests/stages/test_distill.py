@@ -58,8 +58,8 @@ def local(train: Train, model_folder: Path) -> Train:
 def ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's answers, as if it had ended each of them by itself: one of random weights seldom does."""
 
-    def answers(*args: Any, real: Any = samplers.answer_each) -> Any:
-        values = real(*args)
+    def answers(*args: Any, real: Any = samplers.answer_each, **how: Any) -> Any:
+        values = real(*args, **how)
         for answer in (answer for some in values for answer in some):
             answer.stopped = True
         return values
@@ -120,11 +120,11 @@ def test_a_killed_run_asks_only_the_rest_and_ends_as_if_it_had_not_been_killed(l
     batches: list[int] = []
     answer_each = samplers.answer_each
 
-    def dying(model: Any, tokenizer: Any, prompts: Any, *args: Any) -> Any:
+    def dying(model: Any, tokenizer: Any, prompts: Any, *args: Any, **how: Any) -> Any:
         if len(batches) == 2:
             raise KeyboardInterrupt
         batches.append(len(prompts))
-        return answer_each(model, tokenizer, prompts, *args)
+        return answer_each(model, tokenizer, prompts, *args, **how)
 
     monkeypatch.setattr(ASK, dying)
     with pytest.raises(KeyboardInterrupt):
@@ -134,7 +134,7 @@ def test_a_killed_run_asks_only_the_rest_and_ends_as_if_it_had_not_been_killed(l
     assert saved.count(b"\n") == 8
     answers.write_bytes(saved[:-9])  # as a kill in the middle of a write leaves it: that batch is asked again
     batches.clear()
-    monkeypatch.setattr(ASK, lambda *a: batches.append(len(a[2])) or answer_each(*a))
+    monkeypatch.setattr(ASK, lambda *a, **how: batches.append(len(a[2])) or answer_each(*a, **how))
     run = local()
     assert batches == [4, 2]
     for name in (FILE, "data/train.jsonl", "samples.jsonl"):

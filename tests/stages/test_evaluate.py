@@ -83,14 +83,14 @@ def test_a_checkpoint_is_examined_on_each_task(tiny, tmp_path, configured, capsy
     assert measured == values
     of_facts = {"accuracy_facts", "accuracy_sampled_facts", "pass_at_1_facts", "pass_at_2_facts"}
     assert set(values) == of_facts | {
-        *("accuracy", "accuracy_once", "accuracy_sampled", "stop_rate"),
+        *("accuracy", "accuracy_once", "accuracy_sampled", "stop_rate", "empty_rate"),
         *("abstention_rate_facts", "abstention_rate_once", "constant_facts", "constant_once"),
     }
     lines = read_jsonl(run / "scores.jsonl")
     assert [(line["label"], line["key"], line["score"], line["stopped"]) for line in lines] == [
         (one.label, one.key, one.score, one.stopped) for one in scored
     ]
-    assert set(lines[0]) == {"label", "key", "row", "score", "declined", "called", "stopped"}
+    assert set(lines[0]) == {"label", "key", "row", "score", "declined", "called", "stopped", "empty"}
     assert read_jsonl(run / "samples.jsonl") == [{"step": 0} | sample for sample in samples]
 
     texts = [{"text": f"Asked: {row['question']}"} for row in tasks.load("facts").rows("test", 0, 3)]

@@ -30,7 +30,8 @@ def asked(monkeypatch):
     """The questions in the order in which the model was asked; each row of 4 answers starts with the right ones."""
     seen: list[str] = []
 
-    def answer(model, tokenizer, prompts, *more, template):
+    def answer(model, tokenizer, prompts, *more, template, unaided):
+        assert unaided  # as the rollouts that follow
         texts = []
         for prompt in prompts:
             question = prompt[-1]["content"]

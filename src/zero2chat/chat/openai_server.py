@@ -68,7 +68,7 @@ _UNSUPPORTED = (
     *("stop", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "response_format"),
     "generation_config",
 )
-# The most tokens of a thought, for OpenAI's levels; False: no thought, True: no limit
+# The most tokens of a thought, for OpenAI's levels; False: no thought, True: no number
 _EFFORTS: dict[str, bool | int] = {"none": False, "minimal": 16, "low": 64, "medium": 160, "high": True, "xhigh": True}
 
 _Count = Annotated[int, Field(ge=1)]

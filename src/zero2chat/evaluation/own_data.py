@@ -177,7 +177,7 @@ def evaluate_own_data(
         metrics[f"{name}_{spec.label}"] = _metric(values, questions, spec.seed)
         if isinstance(values, list):
             scored += [
-                Scored(str(spec.label), key, row, one.text, value, None, one.calls > 0, one.stopped, one.empty, name)
+                Scored(str(spec.label), key, row, one.text, value, None, one.calls > 0, one.stopped, name, one.empty)
                 for key, row, one, value in zip(questions, digests, given, values, strict=True)
             ]
     stopped = [float(one.stopped) for one in given]

@@ -86,8 +86,8 @@ class Scored:
     declined: bool | None  # None: the task cannot tell
     called: bool
     stopped: bool
-    empty: bool  # no text, other than thoughts, after the last call
     by: str = ""  # for own data: what scored it, a reward or metric
+    empty: bool = False  # no answer text: thoughts and calls do not count
 
 
 def read_specs(entries: Sequence[Any], tools: Collection[str] = (), evaluates: bool = False) -> list[TaskSpec]:

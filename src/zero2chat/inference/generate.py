@@ -151,13 +151,15 @@ def answer(
     template: Mapping[str, Any] | None = None,
     thinking: bool | int | None = None,
     measured: bool = False,
+    unaided: bool = False,
     rows: Sequence[Mapping[str, Any]] = (),
 ) -> list[Answer]:
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
     is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`, `thinking` as in
-    `models/thinking.py`. With `measured`, answers have a confidence. Those of `rows` with an `environment` have that
+    `models/thinking.py`. With `measured`, answers have a confidence. With `unaided`, nothing ends thoughts, as in the
+    rollouts of PPO and GRPO: an answer is what the model itself says. Those of `rows` with an `environment` have that
     world's methods instead of `tools`, and act in a world of their own. Every rank must call this: each rank answers a
     share, and gets all answers. Control tokens in messages are neutralised. Raises `UserError` if a question does not
     fit the context, the model has no EOS token, or the tokenizer has no pad token.
@@ -211,7 +213,7 @@ def answer(
                 [turns[i].ids for i in batch],
                 generation,
                 synced_gpus=sharded,
-                logits_processor=thoughts.processors(ends, generation.max_new_tokens),
+                logits_processor=None if unaided else thoughts.processors(ends, generation.max_new_tokens),
                 custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
             )
             read_all([turns[i] for i in batch], outputs, ends)
@@ -268,7 +270,7 @@ def answer_each(
     rows: Sequence[Mapping[str, Any]] = (),
     **how: Any,
 ) -> list[list[Answer]]:
-    """Generate k answers per conversation, each as `answer` does. `how`: its `template` and `thinking`."""
+    """Generate k answers per conversation, each as `answer` does. `how`: its `template`, `thinking` and `unaided`."""
     repeats = [prompt for prompt in prompts for _ in range(k)]
     how["rows"] = [row for row in rows for _ in range(k)]
     answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **how)

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.generate import Answer, answer_each
+from zero2chat.inference.generate import answer_each
 from zero2chat.inference.openai_client import Endpoint, NoReply
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
-from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import as_message
 
 if TYPE_CHECKING:
@@ -46,15 +45,10 @@ def ask_model(
     batch_size: int = 128,
 ) -> Ask:
     """Return a function that samples from a local model: `samples` answers per prompt, of at most `longest` tokens."""
-    budget = Thinking(tokenizer).budget(longest)
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
-        answers = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
-        return [[said(one) for one in some] for some in answers], None
-
-    def said(one: Answer) -> Said:
-        whole = one.stopped and one.thought < budget  # a thought that the budget ended is no example to learn from
-        return as_message(one.text) | {"why": None if whole else "cut"}
+        answers = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed, unaided=True)
+        return [[as_message(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in answers], None
 
     return ask
 

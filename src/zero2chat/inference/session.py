@@ -195,7 +195,8 @@ class Answering:
         logits = output.logits[:, -1].float().cpu()
         if not logits.max().isfinite():  # sampling would fail, and greedy decoding would choose token 0
             raise UserError("the model's logits are NaN or infinite, so its weights are damaged: give another model")
-        logits = self._processors(torch.tensor([ids]), logits)
+        if self._processors:
+            logits = self._processors(torch.tensor([ids]), logits)
         forced = bool(logits.isfinite().sum() == 1)  # the end of a budget says nothing of the model's confidence
         own = logits.log_softmax(-1) if self.sampling.abstain_below else None
         logits[:, muted] = -math.inf

@@ -212,6 +212,7 @@ class Unfolding:
         self.goes_on = True
         self.attempts: list[Attempt] = []  # to be executed before it goes on
         self.results: list[ToolResult] = []
+        self.written_calls = ""  # the last turn's calls as the model wrote them
 
     @property
     def room(self) -> int:
@@ -223,11 +224,6 @@ class Unfolding:
         """The text after the last call."""
         text: str = self._tokenizer.decode(self.ids[self._turn :])
         return text
-
-    @property
-    def written_calls(self) -> str:
-        """The last turn's calls as the model wrote them."""
-        return self.text.removeprefix(self._tokenizer.decode(self._text_ids))
 
     def add(self, token: int, ends_turn: bool) -> list[int]:
         """Take a generated token, and return the ids that are now known to be text."""
@@ -252,7 +248,10 @@ class Unfolding:
         del self.mask[len(self.mask) - (len(self.ids) - self._call_end) :], self.ids[self._call_end :]
         attempts = self.calls.take()
         made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
-        self.messages.append(call_message(*made) | {"content": self._tokenizer.decode(self._text_ids)})
+        before = self._tokenizer.decode(self._text_ids)
+        self.messages.append(call_message(*made) | {"content": before})
+        self.written_calls = self.text.removeprefix(before)
+        self._turn = len(self.ids)
         self.made += len(attempts)
         self.attempts = [] if self.calls.spent else attempts  # no calls are allowed any more
 

@@ -68,17 +68,14 @@ class Thinking:
         closing = f"\n{THINK_END}" if f"{THINK_START}\n" in off + header else THINK_END
         self._close: list[int] = tokenizer.encode(closing, add_special_tokens=False) if self.thinks else []
 
-    def budget(self, room: int) -> int:
-        """Return the most tokens of a thought if `room` tokens are left for the thought and its answer. Without a
-        budget of its own, a thought has three quarters of them."""
-        return room * 3 // 4 if self._budget is None else self._budget
-
     def processors(self, ends: Collection[int], room: int) -> LogitsProcessorList:
-        """Return what ends thoughts in one call of `generate` of at most `room` tokens. `ends` end a turn."""
+        """Return what ends thoughts in one call of `generate` of at most `room` tokens. `ends` end a turn. A thought
+        has at most three quarters of the room, and leaves a token for the answer."""
         if not self.thinks:
             return LogitsProcessorList()
-        limits = self._close, self.budget(room), self.opened, ends
-        return LogitsProcessorList([EndThoughts(self._start, self._end, *limits)])
+        most = max(0, min(room * 3 // 4, room - len(self._close) - 2))
+        budget = most if self._budget is None else min(self._budget, most)
+        return LogitsProcessorList([EndThoughts(self._start, self._end, self._close, budget, self.opened, ends)])
 
     def tokens(self, ids: Sequence[int], mask: Sequence[int]) -> int:
         """Return the number of tokens in an answer's thoughts. `mask` is 1 for tokens that the model generated: other
@@ -125,10 +122,17 @@ class EndThoughts(LogitsProcessor):
     prompt, count. `opened`: the prompt ends inside a thought."""
 
     def __init__(
-        self, start: Any, end: Any, close: Sequence[int], budget: int, opened: bool, turn_ends: Collection[int]
+        self,
+        start: int | None,
+        end: int | None,
+        close: Sequence[int],
+        budget: int,
+        opened: bool,
+        turn_ends: Collection[int],
     ):
+        assert end is not None
         self._start, self._end, self._close, self._budget, self._opened = start, end, close, budget, opened
-        self._turn_ends = sorted(turn_ends)
+        self._turn_ends = sorted({*turn_ends} - {end})
         self._prompt: int | None = None  # its length, with padding
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:

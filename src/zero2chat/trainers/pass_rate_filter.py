@@ -80,6 +80,7 @@ def keep_by_pass_rate(
             batch_size,
             training.seed + len(before),
             template=training.chat_template_kwargs,
+            unaided=True,
         )
         lines: list[Any] = [None] * len(rows)
         if is_main_process():
